@@ -1,0 +1,1 @@
+"""Find, read, clean and know books: the library and its catalogue."""

@@ -1,0 +1,1 @@
+"""Build the items that every model is tested on."""

@@ -1,0 +1,1 @@
+"""Time, disk and memory before they are spent."""

@@ -1,0 +1,1 @@
+"""One compact decoder and its sizes: pure PyTorch, knows no books."""

@@ -1,0 +1,1 @@
+"""Infer which books, kinds of books, orders and gaps raise an ability."""

@@ -1,0 +1,1 @@
+"""Train one model per variant and seed, many at once, nothing lost."""

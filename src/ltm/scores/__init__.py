@@ -1,0 +1,1 @@
+"""Ask every model every item and condense the answers."""

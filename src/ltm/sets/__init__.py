@@ -1,0 +1,1 @@
+"""Draw training sets: which books, in which order, how sparse."""
