@@ -36,17 +36,19 @@ class Section(BaseModel):
 class Document:
     """A parsed YAML file that remembers where each key stands."""
 
-    def __init__(self, data: dict[str, Any], positions: dict[Location, Position], path: str) -> None:
+    def __init__(self, data: dict[str, Any], positions: Mapping[Location, Position | None], path: str) -> None:
         self.data = data
         self.positions = positions
         self.path = path
 
     def where(self, location: Location) -> str:
-        """Return `file:line:column` of the nearest known ancestor of a location."""
+        """Return `file:line:column` of the nearest known ancestor of a location, or the `--set` that put it there."""
         for length in range(len(location), -1, -1):
             if location[:length] in self.positions:
-                line, column = self.positions[location[:length]]
-                return f"{self.path}:{line}:{column}"
+                position = self.positions[location[:length]]
+                if position is None:
+                    return "--set " + ".".join(str(part) for part in location[:length])
+                return f"{self.path}:{position[0]}:{position[1]}"
         return self.path
 
 
@@ -105,20 +107,26 @@ def validate(model: type[SectionT], document: Document) -> SectionT:
         raise ConfigError(_explain(error, model, document), "`ltm schema` prints every key with its meaning") from None
 
 
-def apply_overrides(document: Document, overrides: Mapping[str, Any] | Sequence[str]) -> Document:
-    """Return the document with `section.key=value` settings laid over it.
+def parse_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """Return `section.key=value` texts (or a mapping of them) as a mapping.
 
     Values given as text are read as YAML, so that `8`, `true` and `[a, b]` mean what they mean in the file.
 
     Raises:
-        ConfigError: a setting has no `=` or goes through something that is not a section.
+        ConfigError: a text has no `=`.
     """
-    pairs: list[tuple[str, Any]] = (
-        list(overrides.items()) if isinstance(overrides, Mapping) else [_split_override(o) for o in overrides]
-    )
+    return dict(overrides) if isinstance(overrides, Mapping) else dict(_split_override(o) for o in overrides)
+
+
+def apply_overrides(document: Document, overrides: Mapping[str, Any]) -> Document:
+    """Return the document with settings laid over it; a problem with one is reported as `--set`.
+
+    Raises:
+        ConfigError: a setting goes through something that is not a section.
+    """
     data = _plain(document.data)
-    positions = dict(document.positions)
-    for dotted, value in pairs:
+    positions: dict[Location, Position | None] = dict(document.positions)
+    for dotted, value in overrides.items():
         keys = dotted.split(".")
         target = data
         for key in keys[:-1]:
@@ -128,6 +136,7 @@ def apply_overrides(document: Document, overrides: Mapping[str, Any] | Sequence[
         target[keys[-1]] = value
         for location in [loc for loc in positions if loc[: len(keys)] == tuple(keys)]:
             del positions[location]
+        positions[tuple(keys)] = None
     return Document(data, positions, document.path)
 
 

@@ -66,6 +66,7 @@ class Task:
         self.progress = progress
         self.stage, self.total, self.unit = stage, total, unit
         self.done = 0
+        self.skipped = 0  # of `done`: finished before this start, so no measure of speed
         self.started = time.monotonic()
 
     def advance(self, count: int = 1, note: str = "", seconds_left: float | None = None) -> None:
@@ -73,7 +74,8 @@ class Task:
         self.done += count
         elapsed = time.monotonic() - self.started
         if seconds_left is None:
-            seconds_left = elapsed / self.done * (self.total - self.done) if self.done else float("nan")
+            here = self.done - self.skipped
+            seconds_left = elapsed / here * (self.total - self.done) if here else float("nan")
         left = f", about {format_seconds(seconds_left)} left" if self.done < self.total else ""
         took = f" in {format_seconds(elapsed)}" if self.done >= self.total else ""
         text = f"{self.stage:<9} {self.done}/{self.total} {self.unit}{left}{took}"

@@ -1,0 +1,46 @@
+"""The `books` section of a study: which library to read and whose books to hold out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ltm.config import Count, Section
+
+
+class BooksSection(Section):
+    """Which books there are, and which authors are kept for the eval set."""
+
+    source: Literal["kjv", "folder"] = "kjv"
+    """Where the books come from: `kjv` is the library inside ltm (66 books), `folder` is a folder of your own."""
+    path: str | None = None
+    """The folder of books, from the current directory; setting it makes `source` a folder."""
+    manifest: str | None = None
+    """A CSV file with a `file` column and any of language, title, author, year, genre, licence; by default
+    `manifest.csv` in the folder or in the one above it."""
+    languages: list[str] = []
+    """Languages to keep, as two letters (`en`, `ru`); empty keeps all."""
+    min_words: Count = Field(default=1000, ge=0)
+    """Shorter books are rejected; the library inside ltm is kept whole."""
+    max_books: Count | None = Field(default=None, ge=4)
+    """At most this many books, drawn with the study's seed."""
+    held_out_share: float = Field(default=0.15, gt=0, lt=1)
+    """Share of the books whose authors are held out for the eval set; at least 3 books are."""
+    held_out_authors: list[str] = []
+    """Authors to hold out, in place of the share; name at least two."""
+    dedupe: bool = True
+    """Reject a book whose text is, for the greater part, in another book."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_means_folder(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("path"):
+            return {**data, "source": "folder"}
+        return data
+
+    @model_validator(mode="after")
+    def _folder_needs_path(self) -> BooksSection:
+        if self.source == "folder" and not self.path:
+            raise ValueError("a `folder` source needs `path`: the folder of books")
+        return self

@@ -1,0 +1,250 @@
+"""The command line: verbs only. Each parses its arguments, calls the study, and prints.
+
+Exit codes: 0 done, 1 some runs failed, 2 bad input, 3 budget reached, 130 stopped by the user (nothing lost).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ltm.errors import LtmError
+
+if TYPE_CHECKING:
+    from ltm.study import Study
+
+_STAGE_VERBS = {
+    "books": "read, clean and know the books of the library",
+    "sets": "draw the training sets",
+    "tokens": "train the tokenizer and store the tokens",
+    "evalset": "build the items that models are tested on",
+    "runs": "train every run of the design",
+    "scores": "ask every model every item",
+    "patterns": "infer what raises an ability",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return int(options.call(options))
+    except LtmError as error:
+        if options.debug:
+            traceback.print_exc()
+        label = "error" if error.exit_code != 3 else "stopped"
+        print(f"{label}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nstopped; nothing is lost. The same command goes on where it was.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe went away (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ltm", description="Find out, by brute force, what makes a good training set of books."
+    )
+    parser.add_argument("--version", action="version", version=_version_text())
+    parser.set_defaults(command=None, debug=False)
+    verbs = parser.add_subparsers(dest="command", metavar="COMMAND")
+    init = verbs.add_parser("init", help="write a new study, commented")
+    init.add_argument("name", nargs="?", default="study", help="its name (default: study)")
+    init.set_defaults(call=_init)
+    for name, call, text in (
+        ("check", _check, "find everything wrong with a study; trains nothing"),
+        ("plan", _plan, "say what a study will take and what it can find out"),
+        ("run", _run, "run a study, or go on with it"),
+        ("status", _status, "say how far a study is"),
+    ):
+        _study_verb(verbs, name, call, text)
+    verbs.choices["run"].add_argument(
+        "--until", choices=[*_STAGE_VERBS, "dashboard"], default="dashboard", metavar="STAGE", help="stop after a stage"
+    )
+    for name, text in _STAGE_VERBS.items():
+        _study_verb(verbs, name, _stage, f"one stage (and those before it): {text}")
+    for name in ("run", *_STAGE_VERBS):
+        verbs.choices[name].add_argument(
+            "--accept-changes", action="store_true", help="go on in a work folder that was made with other settings"
+        )
+    verbs.choices["evalset"].add_argument("--show", type=int, metavar="N", help="print N items as a person reads them")
+    _study_verb(verbs, "dashboard", _dashboard, "make the result page from what is there, also while a study runs")
+    show = _study_verb(verbs, "show", _show, "print one book, run or variant")
+    show.add_argument("id", help="a book id, run id or variant id, or the beginning of one")
+    sql = _study_verb(verbs, "sql", _sql, "ask the tables of a study in SQL (DuckDB)")
+    sql.add_argument("query", help='for example "select count(*) from scores"')
+    schema = verbs.add_parser("schema", help="print the JSON Schema of a study file: every key with its meaning")
+    schema.set_defaults(call=_schema)
+    for verb in verbs.choices.values():
+        verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _study_verb(verbs: Any, name: str, call: Any, text: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.add_argument("study", metavar="STUDY", help="a study file, or `demo`")
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set section.key=value")
+    verb.add_argument("--work", metavar="DIR", help="work folder, in place of the study's own")
+    verb.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
+    verb.add_argument("--quiet", action="store_true", help="no progress")
+    verb.set_defaults(call=call)
+    return verb
+
+
+def _load(options: argparse.Namespace, recorded: bool = True) -> Study:
+    from ltm.study import load
+
+    return load(options.study, options.set, options.work, recorded=recorded)
+
+
+def _progress(options: argparse.Namespace) -> Any:
+    from ltm.progress import Progress
+
+    return Progress(quiet=options.quiet)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def _init(options: argparse.Namespace) -> int:
+    from ltm.study.template import write_template
+
+    path = write_template(options.name)
+    print(f"wrote {path}\nnext: ltm check {path}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from ltm.errors import ConfigError
+
+    try:
+        problems = _load(options, recorded=False).check()
+    except ConfigError as error:
+        problems = error.problems
+    if options.json:
+        _print_json({"ok": not problems, "problems": problems})
+    elif problems:
+        print("\n".join(problems), file=sys.stderr)
+        print(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}; nothing was started", file=sys.stderr)
+    else:
+        print(f"{options.study}: fine")
+    return 2 if problems else 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from ltm.errors import ConfigError
+    from ltm.study.report import plan_text
+
+    study = _load(options)
+    problems = study.check()
+    if problems:
+        raise ConfigError(problems, "mend these first")
+    value = study.plan()
+    _print_json(value) if options.json else print(plan_text(value))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ltm.study.report import result_text
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    study = _load(options, recorded=False)
+    result = study.run(options.until, _progress(options), options.accept_changes)
+    if options.json:
+        _print_json({**result, "status": study.status()})
+    else:
+        print(result_text(study, result, options.until))
+    return 1 if result["failed_runs"] else 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from ltm.study.report import status_text
+
+    value = _load(options).status()
+    _print_json(value) if options.json else print(status_text(value))
+    return 0
+
+
+def _stage(options: argparse.Namespace) -> int:
+    from ltm.study.report import stage_report, stage_text
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    study = _load(options)
+    result = study.run(options.command, _progress(options), options.accept_changes)
+    if options.command == "evalset" and options.show:
+        from ltm.evalset.stage import show
+
+        print(show(study.work, options.show))
+        return 0
+    value = stage_report(study, options.command)
+    _print_json(value) if options.json else print(stage_text(options.command, value))
+    return 1 if result["failed_runs"] else 0
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from ltm.dashboard.stage import build
+
+    study = _load(options)
+    study.work.create()
+    path = build(study.settings.dashboard, study.work, _progress(options))
+    _print_json({"path": str(path)}) if options.json else print(path)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from ltm.study.report import find_row
+
+    kind, row = find_row(_load(options), options.id)
+    if options.json:
+        _print_json({"kind": kind, **row})
+    else:
+        print(kind)
+        for key, value in row.items():
+            print(f"  {key}: {value}")
+    return 0
+
+
+def _sql(options: argparse.Namespace) -> int:
+    from ltm.query import query
+
+    names, rows = query(_load(options).work, options.query)
+    if options.json:
+        _print_json([dict(zip(names, row, strict=True)) for row in rows])
+        return 0
+    print("\t".join(names))
+    for row in rows:
+        print("\t".join(str(value) for value in row))
+    return 0
+
+
+def _schema(_options: argparse.Namespace) -> int:
+    from ltm.study.settings import StudySettings
+
+    _print_json(StudySettings.model_json_schema())
+    return 0
+
+
+def _version_text() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"ltm {version('ltm')}"
+    except PackageNotFoundError:
+        return f"ltm (from {Path(__file__).parent})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""Draw the figures: Vega-Lite specifications made with Altair, free of data, words and colours.
+
+Reads: nothing. Writes: nothing. A specification names its rows (`rows`), its words (`@key`, looked up in the reader's
+language) and its colours (`$name`, taken from the light or dark theme); the page's script fills them in when the chart
+scrolls into view. So one specification serves two languages, two themes and every filter. Direction and group are never
+told by colour alone: shape or dash says it a second time. Intervals are drawn wherever a number is an estimate.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+Spec = dict[str, Any]
+
+_SERIES_COLOURS = [f"$series{i}" for i in range(1, 7)]  # Okabe-Ito, adapted to each theme in page.css
+_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3]]
+_SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+
+
+def _rows(name: str = "rows") -> Any:
+    return alt.Chart(alt.NamedData(name=name))
+
+
+def _finish(chart: Any) -> Spec:
+    fitted = chart.properties(width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+    spec: Spec = fitted.to_dict(format="vega-lite")
+    spec.pop("config", None)  # fonts and colours come from the page's theme
+    return spec
+
+
+def _series(column: str, marks: list[Any]) -> Any:
+    """Return a scale over the values that `column` has in the rows drawn (`%column`, put in by the page's script)."""
+    return alt.Scale(domain=[f"%{column}"], range=marks)
+
+
+def _tooltip(*columns: tuple[str, str, str]) -> list[Any]:
+    """Return tooltip lines of (field, type, number format); the title is the column's word."""
+    return [
+        alt.Tooltip(f"{alt_field(name)}:{kind}", title=f"@col.{name}", **({"format": form} if form else {}))
+        for name, kind, form in columns
+    ]
+
+
+def alt_field(name: str) -> str:
+    """Return a field name in which dots and brackets do not mean nesting."""
+    return name.replace(".", "\\.").replace("[", "\\[").replace("]", "\\]")
+
+
+def forest() -> Spec:
+    """Return effects with their intervals, one line each; claimed ones are filled and point in their direction."""
+    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    verdicts = ["@term.raises", "@term.lowers", "@term.unclear"]
+    colours = ["$raise", "$lower", "$quiet"]
+    colour = alt.Color("verdict:N", scale=alt.Scale(domain=verdicts, range=colours), legend=alt.Legend(title=None))
+    rows = _rows().transform_filter("datum.shown")
+    interval = rows.mark_rule(strokeWidth=2.5).encode(
+        x=alt.X("low:Q", title="@axis.effect"),
+        x2="high:Q",
+        y=y,
+        color=colour,
+        opacity=alt.condition("datum.verdict_key === 'unclear'", alt.value(0.55), alt.value(1)),
+    )
+    shapes = ["triangle-right", "triangle-left", "circle"]
+    point = rows.mark_point(size=90, opacity=1, strokeWidth=1.6).encode(
+        x="estimate:Q",
+        y=y,
+        color=colour,
+        fill=alt.Fill("verdict:N", scale=alt.Scale(domain=verdicts, range=["$raise", "$lower", "$surface"])),
+        shape=alt.Shape("verdict:N", scale=alt.Scale(domain=verdicts, range=shapes)),
+        tooltip=_tooltip(
+            ("title", "N", ""),
+            ("estimate", "Q", "+.2f"),
+            ("low", "Q", "+.2f"),
+            ("high", "Q", "+.2f"),
+            ("q", "Q", ".3f"),
+            ("n", "Q", ",d"),
+            ("verdict", "N", ""),
+        ),
+    )
+    return _finish(alt.layer(_zero(), interval, point).properties(height=alt.Step(22)))
+
+
+def _line_at_zero() -> Any:
+    return alt.Chart(alt.InlineData(values=[{}])).mark_rule(color="$ink", strokeWidth=1)
+
+
+def _zero() -> Any:
+    return _line_at_zero().encode(x=alt.datum(0))
+
+
+def ranks() -> Spec:
+    """Return the first places of the ranking with their intervals; those that may be the best are filled."""
+    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    ties = ["@term.tied", "@term.behind"]
+    colour = alt.Color(
+        "tied:N", scale=alt.Scale(domain=ties, range=["$raise", "$quiet"]), legend=alt.Legend(title=None)
+    )
+    rows = _rows().transform_filter("datum.shown")
+    interval = rows.mark_rule(strokeWidth=2.5, opacity=0.75).encode(
+        x=alt.X("low:Q", title="@axis.posterior"), x2="high:Q", y=y, color=colour
+    )
+    point = rows.mark_point(size=80, opacity=1, strokeWidth=1.6).encode(
+        x="posterior:Q",
+        y=y,
+        color=colour,
+        fill=alt.Fill("tied:N", scale=alt.Scale(domain=ties, range=["$raise", "$surface"])),
+        shape=alt.Shape("tied:N", scale=alt.Scale(domain=ties, range=["circle", "square"])),
+        tooltip=_tooltip(
+            ("place", "Q", "d"),
+            ("run", "N", ""),
+            ("posterior", "Q", "+.2f"),
+            ("low", "Q", "+.2f"),
+            ("high", "Q", "+.2f"),
+            ("order", "N", ""),
+            ("gap_kind", "N", ""),
+            ("density", "Q", ".0%"),
+            ("tied", "N", ""),
+        ),
+    )
+    return _finish(alt.layer(_zero(), interval, point).properties(height=alt.Step(20)))
+
+
+def dose() -> Spec:
+    """Return the difference to the ungapped variant against the share of text dropped, one line per gap kind.
+
+    The kinds stand side by side (`x`, made in the page's script) so that their intervals do not cover each other.
+    """
+    share = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
+    x = alt.X("x:Q", title="@axis.dropped", axis=share, scale=alt.Scale(domain=[0, 1]))
+    colour = alt.Color("gap_kind:N", scale=_series("gap_kind", _SERIES_COLOURS), legend=alt.Legend(title=None))
+    shape = alt.Shape("gap_kind:N", scale=_series("gap_kind", _SHAPES), legend=alt.Legend(title=None))
+    dash = alt.StrokeDash("gap_kind:N", scale=_series("gap_kind", _DASHES), legend=alt.Legend(title=None))
+    rows = _rows()
+    line = rows.mark_line(strokeWidth=2).encode(
+        x=x, y=alt.Y("estimate:Q", title="@axis.difference"), color=colour, strokeDash=dash
+    )
+    interval = rows.mark_rule(strokeWidth=2, opacity=0.7).encode(x=x, y="low:Q", y2="high:Q", color=colour)
+    point = rows.mark_point(filled=True, size=85, opacity=1).encode(
+        x=x,
+        y="estimate:Q",
+        color=colour,
+        shape=shape,
+        tooltip=_tooltip(
+            ("gap_kind", "N", ""),
+            ("dropped", "Q", ".0%"),
+            ("estimate", "Q", "+.2f"),
+            ("low", "Q", "+.2f"),
+            ("high", "Q", "+.2f"),
+            ("n", "Q", ",d"),
+        ),
+    )
+    zero = _line_at_zero().encode(y=alt.datum(0))
+    return _finish(alt.layer(zero, line, interval, point).properties(height=320))
+
+
+def reliability() -> Spec:
+    """Return how much of the difference between runs is the set and not the seed, per item family, with intervals."""
+    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    gates = ["@term.admitted", "@term.not_admitted"]
+    colour = alt.Color(
+        "gate:N", scale=alt.Scale(domain=gates, range=["$raise", "$quiet"]), legend=alt.Legend(title=None)
+    )
+    x = alt.X("icc_low:Q", title="@axis.icc", scale=alt.Scale(domain=[0, 1], clamp=True))
+    interval = _rows().mark_rule(strokeWidth=2.5, opacity=0.75).encode(x=x, x2="icc_high:Q", y=y, color=colour)
+    point = (
+        _rows()
+        .mark_point(size=90, opacity=1, strokeWidth=1.6)
+        .encode(
+            x="icc:Q",
+            y=y,
+            color=colour,
+            fill=alt.Fill("gate:N", scale=alt.Scale(domain=gates, range=["$raise", "$surface"])),
+            shape=alt.Shape("gate:N", scale=alt.Scale(domain=gates, range=["circle", "square"])),
+            tooltip=_tooltip(
+                ("ability", "N", ""),
+                ("family", "N", ""),
+                ("icc", "Q", ".2f"),
+                ("icc_low", "Q", ".2f"),
+                ("icc_high", "Q", ".2f"),
+                ("split_half", "Q", ".2f"),
+                ("z_over_chance", "Q", ".1f"),
+                ("gate", "N", ""),
+            ),
+        )
+    )
+    return _finish(alt.layer(interval, point).properties(height=alt.Step(26)))
+
+
+def curves() -> Spec:
+    """Return the median loss by arm with the band of the middle half, over a few single runs (rows of `sample`)."""
+    x = alt.X("tokens:Q", title="@axis.tokens", axis=alt.Axis(format="~s", tickCount=6))
+    y = alt.Y("loss:Q", title="@axis.loss", scale=alt.Scale(zero=False))
+    colour = alt.Color("arm:N", scale=_series("arm", _SERIES_COLOURS), legend=alt.Legend(title=None))
+    dash = alt.StrokeDash("arm:N", scale=_series("arm", _DASHES), legend=alt.Legend(title=None))
+    single = _rows("sample").mark_line(strokeWidth=0.7, opacity=0.45, color="$quiet").encode(x=x, y=y, detail="run:N")
+    band = _rows().mark_area(opacity=0.13).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
+    line = (
+        _rows()
+        .mark_line(strokeWidth=2.2)
+        .encode(
+            x=x,
+            y=y,
+            color=colour,
+            strokeDash=dash,
+            tooltip=_tooltip(
+                ("arm", "N", ""), ("tokens", "Q", ",d"), ("loss", "Q", ".3f"), ("low", "Q", ".3f"), ("high", "Q", ".3f")
+            ),
+        )
+    )
+    return _finish(alt.layer(single, band, line).properties(height=360))
+
+
+def times() -> Spec:
+    """Return the forecast of each stage with its range, and the measured time beside it, on a logarithmic axis."""
+    y = alt.Y("stage:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    x = alt.X(
+        "seconds:Q",
+        title="@axis.seconds",
+        scale=alt.Scale(type="log"),
+        axis=alt.Axis(format=",~g", tickCount=4, grid=False),
+    )
+    kinds = ["@term.forecast", "@term.measured"]
+    colour = alt.Color(
+        "kind:N", scale=alt.Scale(domain=kinds, range=["$quiet", "$lower"]), legend=alt.Legend(title=None)
+    )
+    shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]))
+    positive = "datum.seconds > 0"
+    rule = _rows().transform_filter("datum.low > 0 && datum.high > 0")
+    interval = rule.mark_rule(strokeWidth=7, opacity=0.3, color="$quiet").encode(
+        x=alt.X("low:Q", scale=alt.Scale(type="log")), x2="high:Q", y=y
+    )
+    folded = _rows("folded").transform_filter(positive)
+    point = folded.mark_point(filled=True, size=100, opacity=1).encode(
+        x=x,
+        y=y,
+        color=colour,
+        shape=shape,
+        tooltip=_tooltip(("stage", "N", ""), ("kind", "N", ""), ("seconds", "Q", ",.1f")),
+    )
+    return _finish(alt.layer(interval, point).properties(height=alt.Step(26)))
+
+
+def genres() -> Spec:
+    """Return the number of books per genre, training books and held-out ones apart."""
+    pools = ["@term.train", "@term.held_out"]
+    bar = (
+        _rows()
+        .mark_bar(stroke="$ink", strokeWidth=0.5)
+        .encode(
+            x=alt.X("books:Q", title="@axis.books", axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y("genre:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False)),
+            color=alt.Color(
+                "pool:N",
+                scale=alt.Scale(domain=pools, range=["$series1", "$surface"]),
+                legend=alt.Legend(title=None, symbolStrokeColor="$ink", symbolStrokeWidth=0.5),
+            ),
+            order=alt.Order("pool:N", sort="descending"),
+            tooltip=_tooltip(("genre", "N", ""), ("pool", "N", ""), ("books", "Q", ",d"), ("n_words", "Q", ",d")),
+        )
+    )
+    return _finish(bar.properties(height=alt.Step(22)))

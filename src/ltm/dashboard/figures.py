@@ -1,0 +1,287 @@
+"""The data of every figure, as plain records: what is drawn, shown as a table and downloaded as CSV is the same rows.
+
+Reads: Book, Variant, Run, Measure, Reliability, Effect, Ranked rows and the two time files. Writes: nothing.
+Pure functions; drawing is in `ltm.dashboard.charts`. A number that is not finite becomes None, so that it leaves the
+drawing but stays visible as a dash in the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ltm.dashboard.inputs import number
+from ltm.records import ABILITIES, FLUENCY, Book, Effect, Measure, Ranked, Rejected, Reliability, Run, Variant
+
+Record = dict[str, Any]
+
+DRAWN_EFFECTS = 30  # per ability, strongest first by shrunken effect; the table has all of them
+TABLE_EFFECTS = 3000  # per kind; beyond that the page would grow past what a browser opens at once
+DRAWN_RANKS = 30
+TABLE_RANKS = 1000
+TABLE_BOOKS = 2000
+TABLE_REJECTED = 500
+DRAWN_CURVES = 24
+CURVE_POINTS = 48
+
+
+def ability_order(name: str) -> tuple[int, str]:
+    """Return the sort key of an ability: the three of the study, then fluency, then anything else by name."""
+    known = (*ABILITIES, FLUENCY)
+    return (known.index(name) if name in known else len(known), name)
+
+
+def effect_rows(effects: Iterable[Effect], kind: str) -> list[Record]:
+    """Return the effects of one kind, by ability and then best first; `shown` marks those that are drawn.
+
+    `verdict` is `raises` or `lowers` for a claimed effect and `unclear` for all others: an effect that is not claimed
+    is never given a direction.
+    """
+    by_ability: dict[str, list[Effect]] = defaultdict(list)
+    for effect in effects:
+        if effect.kind == kind:
+            by_ability[effect.ability].append(effect)
+    rows: list[Record] = []
+    share = max(1, TABLE_EFFECTS // max(1, len(by_ability)))
+    for ability in sorted(by_ability, key=ability_order):
+        mine = sorted(by_ability[ability], key=_strength, reverse=True)[:share]
+        usable = [e for e in mine if all(number(v) is not None for v in (e.estimate, e.low, e.high))]
+        shown = {e.name for e in usable[:DRAWN_EFFECTS]}
+        labels = _unique_labels(mine)
+        mine.sort(key=lambda e: (-(number(e.estimate) or 0.0), e.name))
+        rows += [_effect_row(effect, labels[effect.name], effect.name in shown) for effect in mine]
+    return rows
+
+
+def _strength(effect: Effect) -> tuple[bool, float, str]:
+    size = number(effect.shrunk) or number(effect.estimate) or 0.0
+    return (effect.claimed, abs(size), effect.name)
+
+
+def verdict(effect: Effect) -> str:
+    """Return raises, lowers or unclear."""
+    estimate = number(effect.estimate)
+    if not effect.claimed or not estimate:
+        return "unclear"
+    return "raises" if estimate > 0 else "lowers"
+
+
+def _effect_row(effect: Effect, label: str, shown: bool) -> Record:
+    return {
+        "name": effect.name,
+        "label": label,
+        "ability": effect.ability,
+        "estimate": number(effect.estimate),
+        "low": number(effect.low),
+        "high": number(effect.high),
+        "p": number(effect.p),
+        "q": number(effect.q),
+        "shrunk": number(effect.shrunk),
+        "n": effect.n,
+        "verdict": verdict(effect),
+        "shown": shown,
+    }
+
+
+def _unique_labels(effects: Sequence[Effect]) -> dict[str, str]:
+    """Return a label for each name; two books of one title get a number, or the chart would draw them on one line."""
+    seen: Counter[str] = Counter()
+    labels = {}
+    for effect in sorted(effects, key=lambda e: e.name):
+        label = effect.label.strip() or effect.name
+        seen[label] += 1
+        labels[effect.name] = label if seen[label] == 1 else f"{label} ({seen[label]})"
+    return labels
+
+
+def rank_rows(ranked: Iterable[Ranked], variants: Iterable[Variant], titles: dict[str, int]) -> list[Record]:
+    """Return the leaderboard, best first.
+
+    Args:
+        ranked: The ranking; it may name variants that the design does not hold any more.
+        variants: The design.
+        titles: Place of each book_id in the page's list of titles.
+
+    Returns:
+        One record per place; `books` are places in `titles`, in training order; `abilities` are spread over
+        columns named `ability.<name>`.
+    """
+    design = {variant.variant_id: variant for variant in variants}
+    rows: list[Record] = []
+    for entry in sorted(ranked, key=lambda r: (r.place, r.run_id))[:TABLE_RANKS]:
+        variant = design.get(entry.variant_id)
+        row: Record = {
+            "place": entry.place,
+            "run": entry.run_id,
+            "label": f"{entry.place} · {entry.run_id[:8]}",
+            "posterior": number(entry.posterior),
+            "low": number(entry.low),
+            "high": number(entry.high),
+            "raw": number(entry.raw),
+            "tied": "tied" if entry.tied_with_best else "behind",
+            "order": variant.order if variant else None,
+            "gap_kind": variant.gap_kind if variant else None,
+            "density": number(variant.density) if variant else None,
+            "set": variant.set_id if variant else None,
+            "books": [titles[b] for b in variant.book_ids if b in titles] if variant else [],
+        }
+        row |= {f"ability.{name}": number(value) for name, value in sorted(entry.abilities.items())}
+        row["shown"] = len(rows) < DRAWN_RANKS and None not in (row["posterior"], row["low"], row["high"])
+        rows.append(row)
+    return rows
+
+
+def dose_rows(
+    variants: Iterable[Variant], runs: Iterable[Run], measures: Iterable[Measure], reliability: Iterable[Reliability]
+) -> list[Record]:
+    """Return how far each gap kind and density lies from the ungapped variant of the same books, order and seed.
+
+    A plain paired mean per item family, in seed standard deviations of that family, with a 90 % Student interval over
+    pairs; it describes, and the tested effects stand beside it. `truncated` is the control: as
+    few unique tokens, no gaps.
+    """
+    seed_sd = {(r.ability, r.family): number(r.seed_sd) for r in reliability}
+    design = {v.variant_id: v for v in variants}
+    run_of = {run.run_id: run for run in runs}
+    base: dict[tuple[str, int, int], float] = {}
+    gapped: list[tuple[Variant, Run, Measure, float]] = []
+    for measure in measures:
+        run = run_of.get(measure.run_id)
+        variant = design.get(run.variant_id) if run else None
+        value = number(measure.value)
+        if run is None or variant is None or value is None:
+            continue
+        if variant.gap_kind == "none" and variant.arm == "base":
+            base[measure.family, variant.block, run.init_seed] = value
+        elif variant.gap_kind != "none":
+            gapped.append((variant, run, measure, value))
+    differences: dict[tuple[str, str, str, float], list[float]] = defaultdict(list)
+    for variant, run, measure, value in gapped:
+        start = base.get((measure.family, variant.block, run.init_seed))
+        scale = seed_sd.get((measure.ability, measure.family))
+        if start is None or not scale:
+            continue
+        key = (measure.ability, measure.family, variant.gap_kind, variant.density)
+        differences[key].append((value - start) / scale)
+    return _dose_records(differences)
+
+
+def _dose_records(differences: dict[tuple[str, str, str, float], list[float]]) -> list[Record]:
+    rows = []
+    for (ability, family, kind, density), values in sorted(
+        differences.items(), key=lambda pair: (ability_order(pair[0][0]), *pair[0][1:])
+    ):
+        mean, half = mean_and_half_width(values)
+        rows.append(
+            {
+                "ability": ability,
+                "family": family,
+                "gap_kind": kind,
+                "dropped": round(1 - density, 6),
+                "estimate": mean,
+                "low": None if half is None else mean - half,
+                "high": None if half is None else mean + half,
+                "n": len(values),
+            }
+        )
+    return rows
+
+
+def mean_and_half_width(values: Sequence[float], level: float = 0.9) -> tuple[float, float | None]:
+    """Return the mean and the half width of its Student interval; no width for fewer than two values.
+
+    >>> mean_and_half_width([1.0])
+    (1.0, None)
+    """
+    from scipy.stats import t
+
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return mean, float(t.ppf(0.5 + level / 2, len(values) - 1)) * math.sqrt(variance / len(values))
+
+
+def reliability_rows(reliability: Iterable[Reliability]) -> list[Record]:
+    """Return one record per item family and one per whole ability (family `*`), abilities in their usual order."""
+    return [
+        {
+            "ability": entry.ability,
+            "family": entry.family,
+            "label": entry.ability if entry.family == "*" else entry.family,
+            "n_runs": entry.n_runs,
+            "n_items": entry.n_items,
+            "mean": number(entry.mean),
+            "chance": number(entry.chance),
+            "z_over_chance": number(entry.z_over_chance),
+            "accuracy": number(entry.accuracy),
+            "split_half": number(entry.split_half),
+            "icc": number(entry.icc),
+            "icc_low": number(entry.icc_low),
+            "icc_high": number(entry.icc_high),
+            "seed_sd": number(entry.seed_sd),
+            "gate": "admitted" if entry.admitted else "not_admitted",
+            "reason": entry.reason,
+        }
+        for entry in sorted(reliability, key=lambda r: (ability_order(r.ability), r.family != "*", r.family))
+    ]
+
+
+def time_rows(forecast: dict[str, Any], timings: dict[str, Any]) -> list[Record]:
+    """Return the forecast and the measured seconds of each stage, in the order of the forecast."""
+    stages = forecast.get("stages")
+    rows: dict[str, Record] = {}
+    for entry in stages if isinstance(stages, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("stage"), str):
+            rows[entry["stage"]] = {
+                "stage": entry["stage"],
+                "forecast": number(entry.get("seconds")),
+                "low": number(entry.get("low")),
+                "high": number(entry.get("high")),
+                "measured": None,
+            }
+    measured = timings.get("stages")
+    for stage, seconds in measured.items() if isinstance(measured, dict) else []:
+        blank = {"stage": stage, "forecast": None, "low": None, "high": None}
+        rows.setdefault(stage, blank)["measured"] = number(seconds)
+    return list(rows.values())
+
+
+def book_rows(books: Iterable[Book]) -> list[Record]:
+    """Return the library, in its own order."""
+    return [
+        {
+            "title": book.title,
+            "author": book.author,
+            "year": book.year,
+            "language": book.language,
+            "genre": book.genre,
+            "pool": "train" if book.pool == "train" else "held_out",
+            "n_words": book.n_words,
+        }
+        for book in sorted(books, key=lambda b: (b.rank, b.book_id))[:TABLE_BOOKS]
+    ]
+
+
+def genre_rows(books: Iterable[Book], limit: int = 18) -> list[Record]:
+    """Return the number of books and words per genre and pool, large genres first; small ones become `other_genres`."""
+    counts: Counter[tuple[str, str]] = Counter()
+    words: Counter[tuple[str, str]] = Counter()
+    by_genre = Counter(book.genre or "unknown" for book in books)
+    kept = {genre for genre, _ in sorted(by_genre.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]}
+    for book in books:
+        genre = book.genre or "unknown"
+        key = (genre if genre in kept else "other_genres", "train" if book.pool == "train" else "held_out")
+        counts[key] += 1
+        words[key] += book.n_words
+    size = {genre: counts[genre, "train"] + counts[genre, "held_out"] for genre, _ in counts}
+    order = sorted(counts, key=lambda key: (key[0] == "other_genres", -size[key[0]], key[0], key[1] != "train"))
+    return [{"genre": g, "pool": p, "books": counts[g, p], "n_words": words[g, p]} for g, p in order]
+
+
+def rejected_rows(rejected: Iterable[Rejected]) -> list[Record]:
+    """Return the files that were left out, with their reasons."""
+    rows = [{"source": r.source, "step": r.step, "reason": r.reason} for r in rejected]
+    return sorted(rows, key=lambda row: (row["step"], row["source"]))[:TABLE_REJECTED]

@@ -1,0 +1,173 @@
+"""Read what a study's work folder holds so far; a missing or damaged file is noted, never fatal.
+
+Reads: study.json, books/, sets/, tokens/, runs/, evalset/, scores/, patterns/, forecast.json, timings.json.
+Writes: nothing. The page must work at any moment of a study, so each file stands alone here: what cannot be read is
+left empty and named in `Inputs.problems`, and its chapter says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ltm.errors import LtmError
+from ltm.records import Book, Effect, Item, Measure, Ranked, Rejected, Reliability, Run, Shard, Variant
+from ltm.store import WorkFolder, read_json, read_rows
+
+Row = TypeVar("Row")
+MISSING, DAMAGED = "missing", "damaged"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All rows that the page is made from; empty where a file is absent."""
+
+    study: dict[str, Any] = field(default_factory=dict)
+    books: list[Book] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    variants: list[Variant] = field(default_factory=list)
+    shards: list[Shard] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    measures: list[Measure] = field(default_factory=list)
+    reliability: list[Reliability] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    ranked: list[Ranked] = field(default_factory=list)
+    findings: dict[str, Any] = field(default_factory=dict)
+    forecast: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    """Path below the work folder to `missing` or `damaged`."""
+    unreadable_runs: int = 0
+    failed_runs: int = 0
+
+    @property
+    def n_planned(self) -> int:
+        """Number of runs that the design asks for; 0 while it is unknown."""
+        return sum(len(variant.init_seeds) for variant in self.variants)
+
+
+def read_inputs(work: WorkFolder) -> Inputs:
+    """Read every input of the page; nothing here raises for what the folder holds or lacks."""
+    problems: dict[str, str] = {}
+
+    def rows(name: str, cls: type[Row]) -> list[Row]:
+        path = work.path(*name.split("/"))
+        try:
+            found = read_rows(path, cls)
+        except LtmError:
+            problems[name] = DAMAGED if path.exists() else MISSING
+            return []
+        if any(not _fits(row, _field_kinds(cls)) for row in found):
+            problems[name] = DAMAGED
+            return []
+        return found
+
+    def mapping(name: str) -> dict[str, Any]:
+        path = work.path(*name.split("/"))
+        try:
+            value = read_json(path)
+        except (LtmError, OSError):
+            value = None
+        if not isinstance(value, dict):
+            problems[name] = DAMAGED if path.exists() else MISSING
+            return {}
+        return value
+
+    runs, unreadable = _read_runs(work)
+    if not runs:
+        problems["runs"] = DAMAGED if unreadable else MISSING
+    return Inputs(
+        study=mapping("study.json"),
+        books=rows("books/catalogue.parquet", Book),
+        rejected=rows("books/rejected.parquet", Rejected),
+        variants=rows("sets/variants.parquet", Variant),
+        shards=rows("tokens/shards.parquet", Shard),
+        items=rows("evalset/bank_a.parquet", Item),
+        runs=runs,
+        measures=rows("scores/measures.parquet", Measure),
+        reliability=rows("scores/reliability.parquet", Reliability),
+        effects=rows("patterns/effects.parquet", Effect),
+        ranked=rows("patterns/ranking.parquet", Ranked),
+        findings=mapping("patterns/findings.json"),
+        forecast=mapping("forecast.json"),
+        timings=mapping("timings.json"),
+        problems=problems,
+        unreadable_runs=unreadable,
+        failed_runs=_count_failed(work),
+    )
+
+
+def _read_runs(work: WorkFolder) -> tuple[list[Run], int]:
+    """Return the finished runs in the order of their ids, and how many run files could not be used."""
+    folder = work.path("runs")
+    runs, unreadable = [], 0
+    for path in sorted(folder.glob("*/run.json")) if folder.is_dir() else []:
+        try:
+            run = _run(read_json(path))
+        except (LtmError, OSError):
+            run = None
+        if run is None:
+            unreadable += 1
+        else:
+            runs.append(run)
+    return runs, unreadable
+
+
+def _run(raw: Any) -> Run | None:
+    """Return a run from its JSON, in which NaN stands as null; None when a field is absent or of another type."""
+    if not isinstance(raw, dict):
+        return None
+    kinds = _field_kinds(Run)
+    values: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        value = raw.get(name)
+        if value is None and kind is float:
+            value = math.nan
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        values[name] = value
+    values["curve_loss"] = _numbers(values["curve_loss"])
+    values["curve_tokens"] = _numbers(values["curve_tokens"])
+    run = Run(**values)
+    return run if _fits(run, kinds) else None
+
+
+def _numbers(values: Any) -> list[float]:
+    if not isinstance(values, list):
+        return []
+    return [math.nan if number(value) is None else value for value in values]
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, or None for anything else.
+
+    >>> number(2), number(float("nan")), number("2"), number(True)
+    (2.0, None, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _field_kinds(cls: type[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {entry.name: typing.get_origin(hints[entry.name]) or hints[entry.name] for entry in dataclasses.fields(cls)}
+
+
+def _count_failed(work: WorkFolder) -> int:
+    folder = work.path("runs")
+    return sum(1 for path in folder.glob("*/failed.json") if not path.with_name("run.json").exists())
+
+
+def _fits(row: Any, kinds: dict[str, Any]) -> bool:
+    """Tell whether a row's values have the types of its record; a foreign table may have only the names."""
+    for name, kind in kinds.items():
+        wanted = kind if kind is not types.UnionType else (int, type(None))  # `year` is the only optional field
+        if not isinstance(getattr(row, name), wanted):
+            return False
+    return True

@@ -1,0 +1,34 @@
+"""Write the result page of a study, at any moment of it.
+
+Reads: whatever the work folder holds so far. Writes: `ltm_result_dashboard.html`, one file that works offline.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ltm.dashboard.section import DashboardSection
+from ltm.progress import Progress
+from ltm.store import WorkFolder, write_text
+from ltm.units import format_bytes
+
+VERSION = 1
+
+
+def build(section: DashboardSection, work: WorkFolder, progress: Progress) -> Path:
+    """Write the page and return its path.
+
+    Equal rows give equal bytes: the page carries no clock.
+
+    Raises:
+        StoreError: the page cannot be written, or its path leads out of the work folder without being absolute.
+    """
+    from ltm.dashboard.inputs import read_inputs
+    from ltm.dashboard.page import make_page
+
+    given = Path(section.path).expanduser()
+    path = given if given.is_absolute() else work.path(section.path)
+    page = make_page(read_inputs(work), section.language)
+    write_text(path, page)
+    progress.say(f"dashboard {path} ({format_bytes(len(page.encode()))})")
+    return path

@@ -1,0 +1,188 @@
+"""Linking scenes: order, suffix, names, coherence. Items are cut from held-out books.
+
+Every builder yields drafts of one book in random order, without end but the book's own; the caller takes what it
+needs. Source of the kinds: next-sentence and suffix identification (ChapterBreak), LAMBADA, minimal pairs with the
+same text on both sides, so that neither length nor words give the answer away.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from ltm.evalset.evalfile import Family
+from ltm.evalset.passages import Draft, EvalBook, Sizes
+
+_NAME = re.compile(r"[^\W\d_]{3,}")
+_TITLES = {"Mrs", "Miss", "Messrs", "Sir", "Lord", "Lady", "Madame", "Monsieur"}  # they name nobody in particular
+_TRIES = 40  # places looked at for the distractors of one item
+_SAME_STEM = 4  # letters; Simon and Simons, or a Russian name in two cases, are not two names
+
+
+def scene_order(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
+    """Yield two adjacent scenes in both orders: the cells hold the same text."""
+    del family
+    for first in book.tiles(2 * sizes.option, rng):
+        one = book.span(first, sizes.option)
+        two = book.span(one.next_sentence, sizes.option) if one else None
+        if one is None or two is None or _crosses(book, first, two.next_sentence):
+            continue
+        a, b = book.slice(one), book.slice(two)
+        cells, gold = _shuffled([f"{a}\n\n{b}", f"{b}\n\n{a}"], rng)
+        yield Draft(book.book.book_id, book.book.language, ["", ""], cells, gold)
+
+
+def suffix(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
+    """Yield a context, its true next words, and equally long pieces of the same book that share as many names.
+
+    The first half of the cells has the context, the second half the neutral one.
+    """
+    for first in book.tiles(sizes.context + sizes.option, rng):
+        span = book.span(first, sizes.context)
+        gold_text = book.exact(span.next_sentence, sizes.option) if span else None
+        if span is None or gold_text is None or _crosses(book, first, span.next_sentence + 1):
+            continue
+        context = book.slice(span)
+        others = _like(book, context, gold_text, (span.start, span.end + len(gold_text)), sizes.option, rng)
+        if len(others) < family.options - 1:
+            continue
+        options, gold = _shuffled([gold_text, *others[: family.options - 1]], rng)
+        yield _choice(book, context, sizes.neutral, [f" {option}" for option in options], gold)
+
+
+def name_recall(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
+    """Yield a context that stops before a name that was last said `gap` words ago; other names of it distract."""
+    found = _names(book)
+    offsets = [start for start, _ in found]
+    taken: list[int] = []
+    for index in rng.permutation(len(found)):
+        start, name = found[index]
+        if any(abs(start - other) < 3 * sizes.context for other in taken):  # about half a context in characters
+            continue
+        begin = _context_start(book, start, sizes.context)
+        if begin is None or book.text[start - 1] != " ":
+            continue
+        inside = found[bisect.bisect_left(offsets, begin) : index]
+        last = max((offset for offset, other in inside if other == name), default=None)
+        if last is None or len(book.text[last:start].split()) <= sizes.gap:
+            continue
+        others = _other_names(name, [other for _, other in inside])
+        if not others:
+            continue
+        picked = [others[i] for i in rng.permutation(len(others))[: family.options - 1]]
+        options, gold = _shuffled([name, *picked], rng)
+        taken.append(start)
+        yield _choice(book, book.text[begin:start].rstrip(), sizes.neutral, [f" {option}" for option in options], gold)
+
+
+def coherence(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
+    """Yield one continuation after its own context, and after one whose second half is from elsewhere in the book."""
+    del family
+    half = sizes.context // 2
+    for first in book.tiles(sizes.context + sizes.option, rng):
+        one = book.span(first, half)
+        two = book.span(one.next_sentence, half) if one else None
+        after = book.exact(two.next_sentence, sizes.option) if two else None
+        if one is None or two is None or after is None or _crosses(book, first, two.next_sentence + 1):
+            continue
+        broken = _elsewhere(book, (one.start, two.end + len(after)), half, rng)
+        if broken is None:
+            continue
+        opening = book.slice(one)
+        contexts, gold = _shuffled([f"{opening}\n\n{book.slice(two)}", f"{opening}\n\n{broken}"], rng)
+        yield Draft(book.book.book_id, book.book.language, contexts, [f" {after}"] * 2, gold)
+
+
+def _choice(book: EvalBook, context: str, neutral: str, options: list[str], gold: int) -> Draft:
+    n = len(options)
+    return Draft(book.book.book_id, book.book.language, [context] * n + [neutral] * n, options * 2, gold)
+
+
+def _shuffled(options: list[str], rng: np.random.Generator) -> tuple[list[str], int]:
+    """Return options in random order and where the first of them went."""
+    order = rng.permutation(len(options))
+    return [options[i] for i in order], int(np.flatnonzero(order == 0)[0])
+
+
+def _crosses(book: EvalBook, first: int, last: int) -> bool:
+    """Say whether a chapter ends between two sentences, `last` excluded."""
+    place = bisect.bisect_right(book.chapters, first)
+    return place < len(book.chapters) and book.chapters[place] < last
+
+
+def _like(
+    book: EvalBook, context: str, gold: str, avoid: tuple[int, int], n_words: int, rng: np.random.Generator
+) -> list[str]:
+    """Return pieces of the same book outside `avoid`, nearest to `gold` in how many names they share with `context`."""
+    known = set(_capitals(context))
+    wanted = len(known & set(_capitals(gold)))
+    pieces: list[tuple[int, str]] = []
+    used = [avoid]
+    for index in rng.integers(0, len(book.starts), size=_TRIES):
+        piece = book.exact(int(index), n_words)
+        if piece is None:
+            continue
+        start = book.starts[int(index)]
+        if any(start < high and start + len(piece) > low for low, high in used) or piece == gold:
+            continue
+        used.append((start, start + len(piece)))
+        pieces.append((abs(len(known & set(_capitals(piece))) - wanted), piece))
+    return [piece for _, piece in sorted(pieces, key=lambda pair: pair[0])]
+
+
+def _elsewhere(book: EvalBook, avoid: tuple[int, int], n_words: int, rng: np.random.Generator) -> str | None:
+    for index in rng.integers(0, len(book.starts), size=_TRIES):
+        span = book.span(int(index), n_words)
+        if span is not None and (span.end <= avoid[0] or span.start >= avoid[1]):
+            return book.slice(span)
+    return None
+
+
+def _capitals(text: str) -> list[str]:
+    return [word for word in _NAME.findall(text) if word[0].isupper()]
+
+
+def _names(book: EvalBook) -> list[tuple[int, str]]:
+    """Return offset and text of every name: a capitalised word inside sentences that is never written small."""
+    if not book.starts:
+        return []
+    low, high = book.starts[0], book.ends[-1]
+    spans = [(match.start(), match[0]) for match in _NAME.finditer(book.text, low, high)]
+    small = Counter(word for _, word in spans if word[0].islower())
+    inside = Counter(word for start, word in spans if word[0].isupper() and _mid_sentence(book.text, start))
+    names = {word for word, count in inside.items() if count >= 3 and small[word.lower()] <= 0.05 * count}
+    names = {word for word in names - _TITLES if not set(word) <= set("IVXLCDM")}
+    return [(start, word) for start, word in spans if word in names]
+
+
+def _mid_sentence(text: str, start: int) -> bool:
+    before = text[max(0, start - 2) : start]
+    return before.endswith(" ") and len(before) == 2 and (before[0].isalpha() or before[0] == ",")
+
+
+def _context_start(book: EvalBook, end: int, n_words: int) -> int | None:
+    """Return the first sentence start that leaves at most `n_words` words before `end`."""
+    index = bisect.bisect_right(book.starts, end) - 1
+    total = len(book.text[book.starts[index] : end].split())
+    if total > n_words:
+        return None
+    while index > 0 and total + book.words[index - 1] <= n_words:
+        index -= 1
+        total += book.words[index]
+    return book.starts[index] if total >= 0.6 * n_words else None
+
+
+def _other_names(name: str, names: list[str]) -> list[str]:
+    """Return the distinct names that are not a form of `name` or of each other, in order of appearance."""
+    stems = {name[:_SAME_STEM].lower()}
+    others = []
+    for other in names:
+        stem = other[:_SAME_STEM].lower()
+        if stem not in stems:
+            stems.add(stem)
+            others.append(other)
+    return others

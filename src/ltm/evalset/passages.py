@@ -1,0 +1,177 @@
+"""Cut a held-out book into pieces that start and end with a sentence.
+
+A `Draft` is an item before it has an id. Contexts end without white space and continuations carry the white space
+that joins them, so that text = context + continuation and the boundary of tokens is the same for every option.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from ltm.evalset.evalfile import Family, Language
+from ltm.records import Book
+
+_END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s+|\n\s*\n\s*")
+_ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Messrs|Mme|Mlle|Rev|Hon|vs|г|гг|св|им|т|д|п|[A-ZА-ЯЁ]))\.\s+$")
+_SOFT = ",;:"
+_SOFT_END = re.compile(r"[;:]\s+")
+_WORD = re.compile(r"\S+")
+_LONG_WORDS = 30  # a sentence longer than this may also be cut after a semicolon or colon
+_FULL = 2 / 3  # a piece with fewer of the wanted words is too short
+_MAX_CHARS = 600_000  # of one book: a bank takes a few dozen items from each
+_MIN_CHAPTER_WORDS = 400  # chapters shorter than this on average are no bounds for scenes
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An item without id, bank and rule."""
+
+    cluster: str
+    language: str
+    contexts: list[str]
+    continuations: list[str]
+    gold: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a book: character offsets and the index of the sentence after it."""
+
+    start: int
+    end: int
+    next_sentence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Lengths in words of one family in one language, scaled to the study."""
+
+    context: int
+    option: int
+    gap: int
+    neutral: str
+
+    @classmethod
+    def of(cls, family: Family, language: Language, factor: float) -> Sizes:
+        """Scale the sizes of a family; `factor` is study length over the eval file's length."""
+
+        def scaled(words: int) -> int:
+            return max(1, round(words * factor * language.words_scale))
+
+        return cls(
+            scaled(family.context_words), scaled(family.option_words), scaled(family.gap_words), language.neutral
+        )
+
+
+@dataclass
+class EvalBook:
+    """A held-out book as sentences: `starts[i]:ends[i]` are offsets into `text`, `words[i]` counts its words.
+
+    Long sentences are in pieces; `opens[i]` says whether a sentence begins at i, and not a later piece of one.
+    """
+
+    book: Book
+    text: str
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
+    opens: list[bool] = field(default_factory=list)
+    chapters: list[int] = field(default_factory=list)  # sentence index where a chapter ends, ascending
+
+    @classmethod
+    def of(cls, book: Book, text: str) -> EvalBook:
+        """Cut the middle of a book into sentences."""
+        low = max(int(len(text) * 0.02), (len(text) - _MAX_CHARS) // 2)  # title pages say nothing about linking
+        high = min(len(text), low + _MAX_CHARS)
+        self = cls(book, text)
+        whole = _sentences(text, low, high)
+        if low > 0:
+            next(whole, None)  # it begins in the middle of a sentence
+        for start, end in whole:
+            self.opens.append(not self.ends or text[self.ends[-1] - 1] not in _SOFT)
+            self.starts.append(start)
+            self.ends.append(end)
+            self.words.append(len(text[start:end].split()))
+        n_words, n_chapters = sum(self.words), max(1, len(book.chapter_starts))
+        if n_words / n_chapters >= _MIN_CHAPTER_WORDS:
+            self.chapters = [bisect.bisect_left(self.starts, offset) for offset in book.chapter_starts[1:]]
+        return self
+
+    def span(self, first: int, n_words: int) -> Span | None:
+        """Return whole sentences from `first` with at most `n_words` and at least two thirds of that."""
+        if first >= len(self.starts) or not self.opens[first]:
+            return None
+        stop = self._chapter_end(first)
+        total, index, best = 0, first, first
+        while index < stop and total + self.words[index] <= n_words:
+            total += self.words[index]
+            index += 1
+            if total >= _FULL * n_words and (index == len(self.starts) or self.opens[index]):
+                best = index
+        return Span(self.starts[first], self.ends[best - 1], best) if best > first else None
+
+    def exact(self, first: int, n_words: int) -> str | None:
+        """Return exactly `n_words` words from the beginning of a sentence, or None at the end of a chapter."""
+        if first >= len(self.starts) or not self.opens[first]:
+            return None
+        stop = self.ends[self._chapter_end(first) - 1]
+        end = 0
+        for count, match in enumerate(_WORD.finditer(self.text, self.starts[first], stop), start=1):
+            end = match.end()
+            if count == n_words:
+                return self.text[self.starts[first] : end]
+        return None
+
+    def slice(self, span: Span) -> str:
+        """Return the text of a span."""
+        return self.text[span.start : span.end]
+
+    def tiles(self, n_words: int, rng: np.random.Generator) -> Iterator[int]:
+        """Yield first sentences of pieces of `n_words` in random order.
+
+        The pieces do not overlap; when all are used up, those that start half a piece later follow.
+        """
+        for half in (False, True):
+            firsts, total = [], n_words // 2 if half else n_words
+            for index, words in enumerate(self.words):
+                if total >= n_words and self.opens[index]:
+                    firsts.append(index)
+                    total = 0
+                total += words
+            for position in rng.permutation(len(firsts)):
+                yield firsts[position]
+
+    def _chapter_end(self, first: int) -> int:
+        place = bisect.bisect_right(self.chapters, first)
+        return self.chapters[place] if place < len(self.chapters) else len(self.starts)
+
+
+def _sentences(text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
+    start = low
+    for match in _END.finditer(text, low, high):
+        if _ABBREVIATION.search(text, max(start, match.start() - 8), match.end()):
+            continue
+        yield from _split_long(text, start, match.end())
+        start = match.end()
+    if start < high and high == len(text):
+        yield from _split_long(text, start, high)
+
+
+def _split_long(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    piece = text[start:end]
+    cuts = [0]
+    if len(piece.split()) > _LONG_WORDS:
+        cuts += [match.end() for match in _SOFT_END.finditer(piece)]
+    cuts.append(len(piece))
+    for left, right in pairwise(cuts):
+        body = piece[left:right]
+        stripped = body.strip()
+        if stripped:
+            lead = len(body) - len(body.lstrip())
+            yield start + left + lead, start + left + lead + len(stripped)

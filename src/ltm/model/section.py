@@ -1,0 +1,55 @@
+"""The `model` section of a study: a named size, or an explicit shape, or a named size with changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ltm.config import Section
+from ltm.model.sizes import SIZES, ModelConfig, nearest_sizes
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class ModelSection(Section):
+    """The micro model that every run trains."""
+
+    size: str = "llama-0.5m"
+    """A named size such as `llama-0.5m`, `llama-15m`, `gpt2-125m`, `mistral-30m`; the fields below change it."""
+    family: Literal["llama", "mistral", "gpt2"] | None = None
+    """`llama`: RMSNorm, rotary positions, SwiGLU; `mistral`: the same with a sliding window; `gpt2`: LayerNorm,
+    learned positions, GELU."""
+    n_layer: Positive | None = None
+    """Number of blocks."""
+    n_head: Positive | None = None
+    """Query heads; divides n_embd."""
+    n_kv_head: Positive | None = None
+    """Key and value heads; divides n_head."""
+    n_embd: Positive | None = None
+    """Width."""
+    n_hidden: Positive | None = None
+    """Width inside the feed-forward part."""
+    block_size: Positive | None = None
+    """Context length in tokens."""
+    window: Positive | None = None
+    """Sliding window in tokens (mistral)."""
+    tie_embeddings: bool | None = None
+    """Share the input and output embedding."""
+
+    @model_validator(mode="after")
+    def _valid(self) -> ModelSection:
+        if self.size not in SIZES:
+            raise ValueError(f"unknown size `{self.size}`; nearest: {', '.join(nearest_sizes(self.size))}")
+        self.shape(vocab_size=257)
+        return self
+
+    def shape(self, vocab_size: int) -> ModelConfig:
+        """Return the full shape of the model for a vocabulary.
+
+        Raises:
+            ValueError: heads do not divide the width, or similar; names the nearest valid value.
+        """
+        changes = {k: v for k, v in self.model_dump(exclude={"size"}).items() if v is not None}
+        return dataclasses.replace(SIZES[self.size], vocab_size=vocab_size, **changes)

@@ -1,0 +1,106 @@
+"""Model shapes by name, from 0.1M to 7B parameters, and their parameter counts. No torch here."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The shape of one decoder.
+
+    Raises:
+        ValueError: the numbers contradict each other.
+    """
+
+    family: str  # llama, mistral or gpt2
+    n_layer: int
+    n_head: int
+    n_kv_head: int
+    n_embd: int
+    n_hidden: int
+    vocab_size: int
+    block_size: int
+    window: int = 0  # sliding window in tokens; 0 = full attention
+    tie_embeddings: bool = True
+    rope_theta: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if self.n_embd % self.n_head:
+            nearest = min((h for h in range(1, self.n_embd + 1) if self.n_embd % h == 0), key=self._far_from_heads)
+            raise ValueError(f"n_head {self.n_head} does not divide n_embd {self.n_embd}; nearest: {nearest}")
+        if self.n_head % self.n_kv_head:
+            raise ValueError(f"n_kv_head {self.n_kv_head} does not divide n_head {self.n_head}")
+        if self.family != "gpt2" and self.head_size % 2:
+            raise ValueError(f"rotary positions need an even head size; n_embd / n_head is {self.head_size}")
+
+    def _far_from_heads(self, heads: int) -> int:
+        return abs(heads - self.n_head)
+
+    @property
+    def head_size(self) -> int:
+        """Width of one head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def n_params(self) -> int:
+        """Number of trained parameters; a tied embedding counts once."""
+        attention = self.n_embd * self.head_size * (2 * self.n_head + 2 * self.n_kv_head)
+        gpt2 = self.family == "gpt2"
+        feed_forward = self.n_embd * self.n_hidden * (2 if gpt2 else 3)
+        norm = self.n_embd * (2 if gpt2 else 1)
+        embeddings = self.vocab_size * self.n_embd * (1 if self.tie_embeddings else 2)
+        positions = self.block_size * self.n_embd if gpt2 else 0
+        biases = 0
+        if gpt2:
+            biases = self.head_size * (self.n_head + 2 * self.n_kv_head) + 2 * self.n_embd + self.n_hidden
+        return embeddings + positions + self.n_layer * (attention + feed_forward + 2 * norm + biases) + norm
+
+
+def _llama(n_layer: int, n_head: int, n_embd: int, block_size: int, n_kv_head: int = 0, hidden: int = 0) -> ModelConfig:
+    n_hidden = hidden or -(-8 * n_embd // 3 // 32) * 32  # SwiGLU: 8/3 of the width, rounded up to 32
+    return ModelConfig("llama", n_layer, n_head, n_kv_head or n_head, n_embd, n_hidden, 257, block_size)
+
+
+def _gpt2(n_layer: int, n_head: int, n_embd: int, block_size: int) -> ModelConfig:
+    return ModelConfig("gpt2", n_layer, n_head, n_head, n_embd, 4 * n_embd, 257, block_size)
+
+
+def _mistral(n_layer: int, n_head: int, n_embd: int, block_size: int, n_kv_head: int) -> ModelConfig:
+    n_hidden = -(-7 * n_embd // 2 // 32) * 32
+    return ModelConfig(
+        "mistral", n_layer, n_head, n_kv_head, n_embd, n_hidden, 257, block_size, window=max(64, block_size // 2)
+    )
+
+
+# A name counts the parameters with the vocabulary that usually goes with that size (2k, 8k, 32k, 50k).
+SIZES: dict[str, ModelConfig] = {
+    "llama-0.1m": _llama(2, 2, 48, 128),
+    "llama-0.2m": _llama(3, 2, 64, 128),
+    "llama-0.5m": _llama(4, 3, 96, 256),
+    "llama-1m": _llama(4, 4, 128, 256),
+    "llama-5m": _llama(6, 4, 256, 256),
+    "llama-15m": _llama(8, 6, 384, 512),
+    "llama-30m": _llama(8, 8, 512, 512),
+    "llama-60m": _llama(10, 10, 640, 1024),
+    "llama-125m": _llama(12, 12, 768, 1024),
+    "llama-355m": _llama(24, 16, 1024, 1024),
+    "llama-1b3": _llama(24, 16, 2048, 2048, n_kv_head=8),
+    "llama-3b": _llama(32, 20, 2560, 2048, n_kv_head=4),
+    "llama-7b": _llama(32, 32, 4096, 4096, hidden=11008),
+    "mistral-0.5m": _mistral(3, 4, 96, 256, 2),
+    "mistral-5m": _mistral(5, 4, 256, 512, 2),
+    "mistral-30m": _mistral(7, 8, 512, 1024, 4),
+    "mistral-7b": _mistral(32, 32, 4096, 8192, 8),
+    "gpt2-0.5m": _gpt2(3, 3, 96, 256),
+    "gpt2-5m": _gpt2(6, 4, 256, 256),
+    "gpt2-30m": _gpt2(8, 8, 512, 512),
+    "gpt2-125m": _gpt2(12, 12, 768, 1024),
+    "gpt2-355m": _gpt2(24, 16, 1024, 1024),
+}
+
+
+def nearest_sizes(name: str) -> list[str]:
+    """Return the three names most like a wrong one."""
+    return difflib.get_close_matches(name, list(SIZES), n=3, cutoff=0.0)

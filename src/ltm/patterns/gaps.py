@@ -1,0 +1,75 @@
+"""Terms for sparsity: text with gaps, against the same amount of text without gaps, and against the full text.
+
+Gaps also leave less unique text, so a plain comparison with the full text cannot tell the two apart. The control arm is
+a contiguous excerpt with the same unique tokens: gaps against it is the effect of the gaps, and it against the full
+text is the effect of having less.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ltm.patterns.layout import Layout
+from ltm.patterns.terms import Part, Term, difference
+from ltm.records import Variant
+
+Arms = tuple[list[int], list[int], list[int]]  # full, gaps, truncated: places in the layout
+
+
+def gap_terms(layout: Layout) -> list[Term]:
+    """Return the contrasts between sparse arms, their control and the full text."""
+    blocks = _blocks(layout)
+    variants = layout.variants
+    kinds = sorted({variants[i].gap_kind for _, gaps, _ in blocks for i in gaps})
+    terms = [
+        Term("gaps_vs_truncated", "gaps against the same amount of text without gaps", _same_dose(blocks, variants))
+    ]
+    if len(kinds) > 1:
+        for kind in kinds:
+            parts = _same_dose(blocks, variants, lambda v, kind=kind: v.gap_kind == kind)  # type: ignore[misc]
+            terms.append(
+                Term(f"{kind}_vs_truncated", f"{kind} gaps against the same amount of text without gaps", parts)
+            )
+    truncated = tuple(difference(cut, full) for full, _, cut in blocks if full and cut)
+    gaps = tuple(difference(gap, full) for full, gap, _ in blocks if full and gap)
+    terms.append(Term("truncated_vs_full", "less text (no gaps) against the full text", truncated))
+    terms.append(Term("gaps_vs_full", "text with gaps against the full text", gaps))
+    doses = tuple(_with_dose(difference(gap, full), gap, variants) for full, gap, _ in blocks if full and gap)
+    if len({round(part.dose, 6) for part in doses}) > 1:
+        terms.append(Term("gap_dose", "dose of gaps: per share of text left out, against the full text", doses))
+    return terms
+
+
+def _blocks(layout: Layout) -> list[Arms]:
+    found: dict[tuple[int, int], Arms] = defaultdict(lambda: ([], [], []))
+    for place, variant in enumerate(layout.variants):
+        full, gaps, truncated = found[variant.block, variant.set_id]
+        if variant.gap_kind == "truncated":
+            truncated.append(place)
+        elif variant.density < 1.0:
+            gaps.append(place)
+        elif variant.arm == "base":
+            full.append(place)
+    return [found[key] for key in sorted(found) if found[key][1] or found[key][2]]
+
+
+def _same_dose(
+    blocks: Sequence[Arms], variants: Sequence[Variant], wanted: Callable[[Variant], bool] = lambda _: True
+) -> tuple[Part, ...]:
+    """Return gap runs against control runs of the same density, one part per block."""
+    parts = []
+    for _, gaps, truncated in blocks:
+        densities = {variants[i].density for i in truncated}
+        plus = [i for i in gaps if variants[i].density in densities and wanted(variants[i])]
+        matched = {variants[i].density for i in plus}
+        minus = [i for i in truncated if variants[i].density in matched]
+        if plus and minus:
+            parts.append(difference(plus, minus))
+    return tuple(parts)
+
+
+def _with_dose(part: Part, gaps: Sequence[int], variants: Sequence[Variant]) -> Part:
+    return Part(part.runs, part.weights, float(np.mean([1.0 - variants[i].density for i in gaps])))

@@ -1,0 +1,155 @@
+"""Words and numbers of the findings, in English and Russian: names of things, forms of nouns, signs and commas.
+
+Names stand in quotes or at the head of a Russian sentence, so that they need no case endings.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+Language = Literal["en", "ru"]
+LANGUAGES: tuple[Language, ...] = ("en", "ru")
+
+_ABILITIES = {
+    "linking": ("linking scenes", "связывание сцен"),
+    "transfer": ("logical transfer", "логический перенос"),
+    "synthesis": ("synthesis of ideas", "синтез идей"),
+    "fluency": ("fluency", "беглость"),
+}
+_UNITS = {
+    "seed": ("seed sd", "σ повторов"),
+    "residual": ("residual sd", "остаточной σ"),
+    "none": ("units", "ед."),
+}
+_ORDERS = {
+    "random": ("random order of books", "случайный порядок книг"),
+    "reverse": ("reversed order of books", "обратный порядок книг"),
+    "shuffled": ("shuffled passages", "перемешанные отрывки"),
+    "chronological": ("chronological order", "порядок по времени написания"),
+    "given": ("the library's own order", "порядок самой библиотеки"),
+    "readability_up": ("from easy to hard books", "от лёгких книг к трудным"),
+    "readability_down": ("from hard to easy books", "от трудных книг к лёгким"),
+}
+_GAPS = {
+    "gaps": ("text with gaps", "текст с пропусками"),
+    "scattered": ("text with scattered passages left out", "текст с пропуском отдельных отрывков"),
+    "blocks": ("text with blocks left out", "текст с пропуском больших кусков"),
+    "chapters": ("text with chapters left out", "текст с пропуском глав"),
+    "head": ("heads of books only", "только начала книг"),
+    "truncated": ("the same amount of text without gaps", "столько же текста без пропусков"),
+    "less": ("less text, without gaps", "меньше текста, но без пропусков"),
+    "full": ("the full text", "полный текст"),
+}
+# Known features of books; another name is shown as it is written.
+_FEATURES = {
+    "log_words": ("length", "длина книги"),
+    "mean_sentence_words": ("sentence length", "длина предложений"),
+    "sentence_variation": ("variation of sentence length", "разнообразие длины предложений"),
+    "mean_word_letters": ("word length", "длина слов"),
+    "mean_paragraph_words": ("paragraph length", "длина абзацев"),
+    "rare_word_share": ("rare words", "доля редких слов"),
+    "exclamation_share": ("exclamations", "доля восклицаний"),
+    "connective_share": ("logical connectives", "доля логических связок"),
+    "verse_share": ("verse", "доля стихов"),
+    "flesch": ("ease of reading (Flesch)", "лёгкость чтения (Флеш)"),
+    "mtld": ("richness of words (MTLD)", "богатство словаря (MTLD)"),
+    "compression_ratio": ("compression ratio", "степень сжатия"),
+    "dialogue_share": ("dialogue", "доля диалога"),
+    "name_density": ("density of names", "плотность имён"),
+    "name_recurrence": ("recurrence of names", "повторяемость имён"),
+    "question_share": ("questions", "доля вопросов"),
+    "first_person_share": ("first person", "доля первого лица"),
+    "number_share": ("numbers", "доля чисел"),
+    "past_tense_share": ("past tense", "доля прошедшего времени"),
+}
+_TABLES = {"ability": _ABILITIES, "unit": _UNITS, "order": _ORDERS, "gap": _GAPS, "feature": _FEATURES}
+
+
+def term(table: str, name: str, language: Language) -> str:
+    """Return the name of an ability, unit, order, gap or feature as people read it."""
+    pair = _TABLES[table].get(name)
+    if pair is None:
+        return name.replace("_", " ")
+    return pair[0] if language == "en" else pair[1]
+
+
+def number(value: float, language: Language, digits: int = 2, sign: bool = False) -> str:
+    """Return a number with the language's decimal mark and a real minus.
+
+    >>> number(-0.5, "ru"), number(0.5, "en", sign=True), number(-0.001, "en")
+    ('−0,50', '+0.50', '0.00')
+    """
+    text = f"{abs(value):.{digits}f}"
+    mark = "" if float(text) == 0 else "−" if value < 0 else "+" if sign else ""
+    return mark + (text.replace(".", ",") if language == "ru" else text)
+
+
+def probability(name: str, value: float, language: Language) -> str:
+    """Return `q = 0.013`, or `q < 0.001` where more digits would pretend too much.
+
+    >>> probability("q", 0.0131, "en"), probability("q", 0.0001, "ru")
+    ('q = 0.013', 'q < 0,001')
+    """
+    if value < 0.001:
+        return f"{name} < {number(0.001, language, 3)}"
+    return f"{name} = {number(value, language, 3 if value < 0.0995 else 2)}"
+
+
+def counted(count: int, forms: tuple[str, str, str]) -> str:
+    """Return a count with its noun: forms for 1, 2-4 and 5 in Russian; singular, plural, plural in English.
+
+    >>> ru = ("набор", "набора", "наборов")
+    >>> [counted(n, ru) for n in (1, 3, 11, 21, 112)]
+    ['1 набор', '3 набора', '11 наборов', '21 набор', '112 наборов']
+    """
+    return f"{count} {forms[_russian_form(count)]}"
+
+
+def _russian_form(count: int) -> int:
+    if count % 10 == 1 and count % 100 != 11:
+        return 0
+    return 1 if 2 <= count % 10 <= 4 and not 12 <= count % 100 <= 14 else 2
+
+
+def units_compared(kind: str, count: int, language: Language) -> str:
+    """Return how many sets, books or blocks an effect rests on."""
+    english = {"book": "set", "feature": "book"}.get(kind, "block")
+    if language == "en":
+        return f"{count} {english}" + ("" if count == 1 else "s")
+    forms = {
+        "set": ("набор", "набора", "наборов"),
+        "book": ("книга", "книги", "книг"),
+        "block": ("блок", "блока", "блоков"),
+    }
+    return counted(count, forms[english])
+
+
+def out_of(kind: str, count: int, language: Language) -> str:
+    """Return `60 books` as it stands after "none of the" (English) or "из" (Russian genitive)."""
+    english = {
+        "book": ("book", "books"),
+        "feature": ("feature", "features"),
+        "order": ("comparison of orders", "comparisons of orders"),
+        "gap": ("comparison of gaps", "comparisons of gaps"),
+    }[kind]
+    russian = {
+        "book": ("книги", "книг"),
+        "feature": ("признака", "признаков"),
+        "order": ("сравнения порядков", "сравнений порядков"),
+        "gap": ("сравнения пропусков", "сравнений пропусков"),
+    }[kind]
+    if language == "en":
+        return f"{count} {english[0 if count == 1 else 1]}"
+    return f"{count} {russian[0 if _russian_form(count) == 0 else 1]}"
+
+
+def rounded(value: float | None) -> float | None:
+    """Return a float with 6 significant digits, so that equal findings are equal bytes; None if it is not a number.
+
+    >>> rounded(0.123456789), rounded(float("nan"))
+    (0.123457, None)
+    """
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}") + 0.0

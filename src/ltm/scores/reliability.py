@@ -1,0 +1,260 @@
+"""How well each family, and each ability as a whole, can be measured: chance, agreement, set against seed.
+
+Sources: intraclass correlation ICC(1) from a one-way random model with the exact F interval (Shrout & Fleiss 1979;
+n0 for unequal groups, Searle); split-half with Spearman-Brown over many random halves of the eval books; standard
+errors clustered by eval book (Miller, "Adding Error Bars to Evals").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ltm.records import Reliability
+from ltm.scores.measures import Array, FamilyTable, ratio
+from ltm.scores.section import ScoresSection
+from ltm.store import fingerprint
+
+WHOLE_ABILITY = "*"
+_SPLITS = 200
+_CONFIDENCE = 0.90
+
+
+@dataclass(frozen=True)
+class Icc:
+    """ICC(1) with its interval; NaN where no variant was trained with two seeds."""
+
+    value: float
+    low: float
+    high: float
+    seed_sd: float
+    n_extra: int  # runs beyond the first of their variant
+
+
+def icc(values: Array, groups: Sequence[str]) -> Icc:
+    """Return the share of the variance between runs that is the group (the set) and not the seed.
+
+    Args:
+        values: One per run.
+        groups: The variant of each run.
+    """
+    code = _codes(groups)
+    sizes = np.bincount(code).astype(float)
+    n, g = len(values), len(sizes)
+    extra = n - g
+    if extra < 1 or g < 2 or not np.all(np.isfinite(values)):
+        return Icc(math.nan, math.nan, math.nan, math.nan, max(extra, 0))
+    means = np.bincount(code, weights=values) / sizes
+    within = float(np.sum((values - means[code]) ** 2)) / extra
+    between = float(np.sum(sizes * (means - values.mean()) ** 2)) / (g - 1)
+    n0 = (n - float(np.sum(sizes**2)) / n) / (g - 1)
+    seed_sd = math.sqrt(within)
+    if within <= 1e-30:
+        same = 1.0 if between > 1e-30 else math.nan
+        return Icc(same, same, same, seed_sd, extra)
+    f = between / within
+    tail = (1 - _CONFIDENCE) / 2
+    f_low = f / float(stats.f.ppf(1 - tail, g - 1, extra))
+    f_high = f * float(stats.f.ppf(1 - tail, extra, g - 1))
+    low, value, high = (min(1.0, max(0.0, (x - 1) / (x + n0 - 1))) for x in (f_low, f, f_high))
+    return Icc(value, low, high, seed_sd, extra)
+
+
+def split_half(tables: Sequence[FamilyTable], scales: Sequence[float]) -> float:
+    """Return the mean Spearman-Brown reliability over random halves of the eval books, families averaged.
+
+    A book is in the same half for every family. Where a family has fewer than four books, its items are halved.
+
+    Args:
+        tables: One or more families of one ability.
+        scales: Between-run standard deviation of each family, so that none outweighs the others.
+    """
+    if len(tables[0].num_RI) < 3:
+        return math.nan
+    rng = np.random.default_rng(int(fingerprint([t.family for t in tables]), 16))
+    names = sorted({name for table in tables for name in _unit_names(table)})
+    ranks = np.argsort(rng.random((_SPLITS, len(names))), axis=1)
+    first_SU = ranks < len(names) // 2
+    halves = []
+    for chosen_SU in (first_SU, ~first_SU):
+        total: Array = np.zeros((len(tables[0].num_RI), _SPLITS))
+        for table, scale in zip(tables, scales, strict=True):
+            place = {name: i for i, name in enumerate(names)}
+            member_SI = chosen_SU[:, [place[name] for name in _unit_names(table)]].astype(float)
+            total = total + ratio(table.num_RI @ member_SI.T, table.weight_RI @ member_SI.T) / scale
+        halves.append(total)
+    agreement = _column_correlations(np.asarray(halves[0]), np.asarray(halves[1]))
+    if not len(agreement):
+        return math.nan
+    mean = float(np.mean(agreement))
+    return 2 * mean / (1 + mean) if mean > 0 else mean
+
+
+def judge(
+    tables: Sequence[FamilyTable], chance: Sequence[FamilyTable], variants: Sequence[str], gate: ScoresSection
+) -> list[Reliability]:
+    """Return a row for every family and for every ability as a whole (`*`), in the order of the tables.
+
+    Args:
+        tables: Trained runs.
+        chance: The same families on untrained models.
+        variants: The variant of each trained run.
+        gate: What a family must show.
+    """
+    families = [_Family.of(table, by_chance, variants) for table, by_chance in zip(tables, chance, strict=True)]
+    rows = [_family_row(family, gate) for family in families]
+    for ability in dict.fromkeys(row.ability for row in rows):
+        own = [(family, row) for family, row in zip(families, rows, strict=True) if row.ability == ability]
+        admitted = [family for family, row in own if row.admitted]
+        rows.append(_ability_row(ability, admitted or [family for family, _ in own], bool(admitted), variants, gate))
+    return rows
+
+
+@dataclass(frozen=True)
+class _Family:
+    table: FamilyTable
+    values: Array  # per run
+    chance: float
+    difference: float  # mean of the runs above chance
+    se: float
+    sd: float  # between runs
+    icc: Icc
+
+    @classmethod
+    def of(cls, table: FamilyTable, chance: FamilyTable, variants: Sequence[str]) -> _Family:
+        values, by_chance = table.values(), chance.values()
+        difference, se = _above_chance(table, chance)
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        level = float(by_chance.mean()) if len(by_chance) else math.nan
+        return cls(table, values, level, difference, se, sd, icc(values, variants))
+
+
+def _family_row(family: _Family, gate: ScoresSection) -> Reliability:
+    half = split_half([family.table], [family.sd]) if family.sd > 0 else math.nan
+    z = family.difference / family.se if family.se > 0 else math.nan
+    n_items = int(np.count_nonzero(family.table.weight_RI.sum(0) > 0))
+    reason = _reason(len(family.values), n_items, z, half, family.icc, gate)
+    accuracy = family.table.accuracy()
+    return Reliability(
+        ability=family.table.ability,
+        family=family.table.family,
+        n_runs=len(family.values),
+        n_items=n_items,
+        mean=float(family.values.mean()) if len(family.values) else math.nan,
+        chance=family.chance,
+        z_over_chance=z,
+        accuracy=float(accuracy.mean()) if len(accuracy) else math.nan,
+        split_half=half,
+        icc=family.icc.value,
+        icc_low=family.icc.low,
+        icc_high=family.icc.high,
+        seed_sd=family.icc.seed_sd,
+        admitted=not reason,
+        reason=reason,
+    )
+
+
+def _ability_row(
+    ability: str, families: Sequence[_Family], any_admitted: bool, variants: Sequence[str], gate: ScoresSection
+) -> Reliability:
+    """Return the row of an ability: the mean of its families above chance, in between-run standard deviations."""
+    live = [family for family in families if family.sd > 0 and math.isfinite(family.chance)]
+    n_runs = len(families[0].values)
+    n_items = sum(int(np.count_nonzero(f.table.weight_RI.sum(0) > 0)) for f in families)
+    values = np.full(n_runs, math.nan)
+    z = half = math.nan
+    if live:
+        values = np.mean([(f.values - f.chance) / f.sd for f in live], axis=0)
+        se = math.sqrt(sum((f.se / f.sd) ** 2 for f in live)) / len(live)
+        z = sum(f.difference / f.sd for f in live) / len(live) / se if se > 0 else math.nan
+        half = split_half([f.table for f in live], [f.sd for f in live])
+    of_sets = icc(values, variants)
+    reason = _reason(n_runs, n_items, z, half, of_sets, gate)
+    if not any_admitted and n_runs >= gate.min_runs:
+        reason = "none of its families can be measured: " + ", ".join(f.table.family for f in families)
+    accuracies = [float(f.table.accuracy().mean()) for f in families if n_runs]
+    return Reliability(
+        ability=ability,
+        family=WHOLE_ABILITY,
+        n_runs=n_runs,
+        n_items=n_items,
+        mean=float(values.mean()) if n_runs else math.nan,
+        chance=0.0,
+        z_over_chance=z,
+        accuracy=float(np.mean(accuracies)) if accuracies else math.nan,
+        split_half=half,
+        icc=of_sets.value,
+        icc_low=of_sets.low,
+        icc_high=of_sets.high,
+        seed_sd=of_sets.seed_sd,
+        admitted=not reason,
+        reason=reason,
+    )
+
+
+def _reason(n_runs: int, n_items: int, z: float, half: float, of_sets: Icc, gate: ScoresSection) -> str:
+    """Return why something is not admitted; empty where it is."""
+    if n_runs < gate.min_runs:
+        return f"too few runs to judge ({n_runs} of at least {gate.min_runs})"
+    if n_items == 0:
+        return "no items"
+    reasons = []
+    if not z > gate.min_z:
+        shown = "not measured" if math.isnan(z) else f"{z:.1f}"
+        reasons.append(f"not clearly better than untrained models (z {shown}, needed {gate.min_z:g})")
+    if not half >= gate.min_split_half:
+        shown = "not measured" if math.isnan(half) else f"{half:.2f}"
+        reasons.append(
+            f"two halves of the eval set disagree about the runs (split-half {shown}, needed {gate.min_split_half:g})"
+        )
+    if of_sets.n_extra >= gate.min_replicates and not of_sets.value >= gate.min_icc:
+        reasons.append(f"the seed matters more than the set (ICC {of_sets.value:.2f}, needed {gate.min_icc:g})")
+    return "; ".join(reasons)
+
+
+def _above_chance(table: FamilyTable, chance: FamilyTable) -> tuple[float, float]:
+    """Return how far the runs are above untrained models, and its standard error.
+
+    The error has three parts: eval books (or items where there are few books), runs, and untrained models.
+    """
+    n_runs, n_chance = len(table.num_RI), len(chance.num_RI)
+    if not n_runs or not n_chance:
+        return math.nan, math.nan
+    weight_I = table.weight_RI.mean(0)
+    if weight_I.sum() <= 0:
+        return math.nan, math.nan
+    gap_I = table.num_RI.mean(0) - chance.num_RI.mean(0)
+    difference = float(gap_I.sum() / weight_I.sum())
+    codes = _codes(table.units())
+    residual_K = np.bincount(codes, weights=gap_I - difference * weight_I)
+    k = len(residual_K)
+    variance = float(np.sum(residual_K**2)) / float(weight_I.sum()) ** 2 * (k / (k - 1) if k > 1 else math.nan)
+    for values in (table.values(), chance.values()):
+        if len(values) > 1:
+            variance += float(np.var(values, ddof=1)) / len(values)
+    return difference, math.sqrt(variance)
+
+
+def _unit_names(table: FamilyTable) -> list[str]:
+    units = table.units()
+    return units if units is table.clusters else [f"{table.family}:{unit}" for unit in units]
+
+
+def _codes(names: Sequence[str]) -> NDArray[np.int64]:
+    place = {name: index for index, name in enumerate(sorted(set(names)))}
+    return np.array([place[name] for name in names], dtype=np.int64)
+
+
+def _column_correlations(a: Array, b: Array) -> Array:
+    """Return the correlation of each column pair; columns without spread or with gaps are left out."""
+    good = np.isfinite(a).all(0) & np.isfinite(b).all(0)
+    a, b = a[:, good] - a[:, good].mean(0), b[:, good] - b[:, good].mean(0)
+    product = np.sqrt((a**2).sum(0) * (b**2).sum(0))
+    spread: Array = product > 1e-300
+    result: Array = (a * b).sum(0)[spread] / product[spread]
+    return result

@@ -1,0 +1,75 @@
+"""The `sets` section of a study: how many training sets, how large, in which orders and with which gaps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ltm.config import Count, Section
+
+Order = Literal["random", "reverse", "shuffled", "readability_up", "readability_down", "chronological", "given"]
+GapKind = Literal["scattered", "blocks", "chapters", "head"]
+Template = Literal["single", "seeds", "order", "gaps"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class SharesSection(Section):
+    """How the sets are divided among the four kinds of block; the numbers are normalised to one."""
+
+    single: Share = 0.4
+    """One run a set: most sets per hour, for the effects of books."""
+    seeds: Share = 0.15
+    """The same variant trained with two seeds: how loud the noise is."""
+    order: Share = 0.2
+    """The same books in the base order and in every contrast order."""
+    gaps: Share = 0.25
+    """The same books whole, with gaps, and truncated to the same unique tokens (the control)."""
+
+    @model_validator(mode="after")
+    def _some(self) -> SharesSection:
+        if self.single + self.seeds + self.order + self.gaps <= 0:
+            raise ValueError("needs at least one share above 0")
+        return self
+
+
+class SetsSection(Section):
+    """Which training sets are drawn."""
+
+    count: Annotated[Count, Field(ge=1)] = 96
+    """Variants in all; a variant of a `seeds` block is trained twice."""
+    books_per_set: Annotated[int, Field(ge=1)] = 20
+    """Books in one set."""
+    book_tokens: Annotated[Count, Field(ge=16)] = 10_000
+    """Tokens that each book gives in one epoch; a shorter book is repeated, so that long books do not win."""
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """Times the whole set is read; all runs have books_per_set x book_tokens x epochs tokens."""
+    base_order: Literal["random", "shuffled"] = "random"
+    """`random`: book after book in random order; `shuffled`: all passages of the set mixed (no order)."""
+    contrast_orders: list[Order] = ["reverse", "shuffled"]
+    """What `order` blocks compare with the base order; `reverse` is the exact reverse of the block's random order."""
+    gap_kinds: Annotated[list[GapKind], Field(min_length=1)] = ["scattered", "blocks", "chapters", "head"]
+    """Which gaps are tried."""
+    densities: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = [0.75, 0.5, 0.25]
+    """Shares of each book that gap arms keep; 1 is the base."""
+    passage_tokens: Annotated[int, Field(ge=8)] = 128
+    """Length of the passages that are dropped, mixed or taken in turns."""
+    spacing: Annotated[int, Field(ge=1)] = 1
+    """Books read in turns, passage by passage; 1 = each book whole."""
+    shares: SharesSection = SharesSection()
+    """How the sets are divided among the kinds of block."""
+
+    @property
+    def run_tokens(self) -> int:
+        """Tokens that every run is trained on."""
+        return self.books_per_set * self.book_tokens * self.epochs
+
+    @model_validator(mode="after")
+    def _orders_differ(self) -> SetsSection:
+        if self.base_order in self.contrast_orders:
+            raise ValueError(f"contrast_orders contains the base order `{self.base_order}`: nothing to compare")
+        if len(set(self.contrast_orders)) != len(self.contrast_orders):
+            raise ValueError("contrast_orders names an order twice")
+        if self.shares.order > 0 and not self.contrast_orders:
+            raise ValueError("shares.order is above 0 but contrast_orders is empty")
+        return self

@@ -1,0 +1,116 @@
+"""Build what is not up to date: the stages in the order in which data flows.
+
+Writes: `timings.json` (seconds by stage, over all starts), and each stage's files through the stage. A stage is built
+when its inputs (settings, code version, what the stages before it made) differ from those its marker names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
+
+from ltm.config import Section
+from ltm.errors import LtmError
+from ltm.progress import Progress
+from ltm.runs import queue
+from ltm.runs.queue import Recipe
+from ltm.store import WorkFolder, fingerprint, read_json, write_json
+from ltm.study.settings import StudySettings
+
+# What each stage reads of the stages before it.
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "books": (),
+    "sets": ("books",),
+    "tokens": ("books", "sets"),
+    "evalset": ("books",),
+    "runs": ("sets", "tokens"),
+    "scores": ("evalset", "runs"),
+    "patterns": ("sets", "scores"),
+    "dashboard": ("books", "sets", "evalset", "runs", "scores", "patterns"),
+}
+
+
+class Builder:
+    """One pass over the stages; knows what each was made from."""
+
+    def __init__(self, settings: StudySettings, work: WorkFolder, progress: Progress) -> None:
+        self.settings, self.work, self.progress = settings, work, progress
+        self.built: list[str] = []
+        self.outputs: dict[str, str] = {}
+        self.jobs: list[queue.Job] = []
+        self._stack = contextlib.ExitStack()
+        self._pool: Any = None
+
+    def build(self, stages: Sequence[str]) -> dict[str, Any]:
+        """Build the stages; returns what was built and which runs failed."""
+        with self._stack:
+            for name in stages:
+                if name == "runs":
+                    self._runs()
+                else:
+                    self._stage(name)
+        return {"built": self.built, "failed_runs": queue.failures(self.work, self.jobs)}
+
+    def _stage(self, name: str) -> None:
+        """Build a stage whose marker tells whether it stands."""
+        section: Section = getattr(self.settings, name)
+        stage: Any = import_module(f"ltm.{name}.stage")
+        inputs = self._inputs(name, section, stage)
+        if self.work.output_of(name, inputs) is None:
+            with self._timed(name):
+                if name == "dashboard":
+                    made = str(stage.build(section, self.work, self.progress))
+                elif name == "scores":
+                    made = stage.build(section, self.work, queue.complete_runs(self.work), self._workers, self.progress)
+                else:
+                    made = stage.build(section, self.work, self.settings.seed, self.progress)
+            self.work.finish(name, inputs, made)
+        self.outputs[name] = str(self.work.output_of(name, inputs))
+
+    def _inputs(self, name: str, section: Section, stage: Any) -> str:
+        own = stage.inputs(section) if hasattr(stage, "inputs") else None
+        needs = [self.outputs[key] for key in _NEEDS[name]]
+        about = [self.settings.name, self.settings.question] if name == "dashboard" else []
+        return fingerprint([name, stage.VERSION, section.model_dump(), self.settings.seed, own, needs, about])
+
+    def _runs(self) -> None:
+        """Train the runs that are not complete; each run carries its own marker."""
+        recipe = Recipe(self.settings.sets, self.settings.model, self.settings.runs)
+        self.jobs = queue.plan_jobs(self.work, recipe)
+        if any(queue.read_run(self.work, job.run_id) is None for job in self.jobs):
+            from ltm.runs.stage import build
+            from ltm.study.plan import write_forecast
+
+            write_forecast(self.settings, self.work, self._workers(), self.progress)
+            with self._timed("runs"):
+                build(self.work, recipe, self.jobs, self._workers(), self.progress)
+        done = [job.run_id for job in self.jobs if queue.read_run(self.work, job.run_id) is not None]
+        if not done:
+            error = next(iter(queue.failures(self.work, self.jobs).values()), "unknown")
+            raise LtmError(f"all {len(self.jobs)} runs failed; the first: {error}", "`ltm status STUDY` lists them")
+        self.outputs["runs"] = fingerprint(done)
+
+    def _workers(self) -> Any:
+        """Start the worker processes when they are first needed; training and scoring share them."""
+        if self._pool is None:
+            from ltm.runs.stage import workers
+
+            self._pool = self._stack.enter_context(workers(self.settings.runs))
+        return self._pool
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Add the seconds of a stage to `timings.json`, also when it is interrupted."""
+        path = self.work.path("timings.json")
+        timings = read_json(path) if path.exists() else {"stages": {}}
+        start = time.time()
+        write_json(path, {"stages": timings["stages"], "current": {"stage": name, "started": start}})
+        try:
+            yield
+        finally:
+            timings["stages"][name] = timings["stages"].get(name, 0.0) + time.time() - start
+            write_json(path, {"stages": timings["stages"], "current": None})
+        self.built.append(name)

@@ -1,0 +1,158 @@
+"""The bill before the meal: what a study will take, and what it will be able to find out.
+
+Reads: the study's settings, the library's file sizes, complete runs if there are any. Writes: `forecast.json`, once,
+before the first run, so that forecast and measurement can be set side by side.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ltm.forecast.estimate import Rate, Workload, estimate
+from ltm.forecast.power import in_words, power
+from ltm.progress import Progress
+from ltm.records import Book, Item
+from ltm.runs import queue
+from ltm.sets.design import draw
+from ltm.store import WorkFolder, read_rows, write_json
+from ltm.study.settings import StudySettings
+from ltm.units import format_bytes, format_count, format_seconds
+
+_ITEM_TOKENS = 200  # a cell with its context, when the bank is not built yet
+_CELLS_WITHOUT_BANK = 6000
+_KJV_BYTES = 4_300_000
+
+
+def plan(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
+    """Return the forecast of what is left, and the power of the design; probes the machine for some seconds."""
+    from ltm.runs.stage import workers
+
+    if _measured_rate(work) is None:
+        with workers(settings.runs) as pool:
+            bill = _bill(settings, work, pool)
+    else:
+        bill = _bill(settings, work, None)
+    books, n_files = _training_books(settings, work)
+    _, design = draw(settings.sets, books, settings.seed)
+    strength = power(
+        design["n_sets"],
+        len(books),
+        settings.sets.books_per_set,
+        design["templates"]["order"],
+        design["templates"]["gaps"],
+    )
+    return {**bill, "design": design, "n_files": n_files, "power": strength, "power_in_words": in_words(strength)}
+
+
+def write_forecast(settings: StudySettings, work: WorkFolder, pool: Any, progress: Progress) -> None:
+    """Forecast the study before its first run and say so; an earlier forecast stands."""
+    path = work.path("forecast.json")
+    if path.exists():
+        return
+    bill = _bill(settings, work, pool)
+    write_json(path, bill)
+    runs = bill["n_runs"]
+    progress.say(
+        f"forecast  {runs} runs of {format_count(bill['run_tokens'])} tokens, {format_count(bill['n_params'])} "
+        f"parameters each: about {format_seconds(bill['seconds'])} "
+        f"({format_seconds(bill['seconds_low'])} to {format_seconds(bill['seconds_high'])}), "
+        f"{format_bytes(bill['disk_bytes'])} of disk"
+    )
+
+
+def _bill(settings: StudySettings, work: WorkFolder, pool: Any) -> dict[str, Any]:
+    from ltm.runs import hardware
+
+    shape = settings.model.shape(settings.tokens.vocab_size)
+    device = hardware.pick_device(settings.runs)
+    n_workers = hardware.n_workers(settings.runs, device)
+    rate = _measured_rate(work) or _probed_rate(settings, pool, n_workers)
+    jobs = _jobs(settings, work)
+    left = sum(queue.read_run(work, job.run_id) is None for job in jobs) if jobs else None
+    n_runs = len(jobs) if jobs else _expected_runs(settings)
+    workload = Workload(
+        n_runs=n_runs,
+        runs_left=n_runs if left is None else left,
+        run_tokens=settings.sets.run_tokens,
+        n_params=shape.n_params,
+        score_tokens=_score_tokens(work),
+        library_bytes=_library_bytes(settings, work),
+        n_workers=n_workers,
+        device=device,
+    )
+    prices = settings.forecast
+    return estimate(workload, rate, prices.watts, prices.usd_per_kwh, prices.usd_per_hour)
+
+
+def _measured_rate(work: WorkFolder) -> Rate | None:
+    if not work.path("runs", "jobs.json").exists():
+        return None
+    rates = sorted(run.tokens_per_second for run in queue.complete_runs(work))
+    if not rates:
+        return None
+    middle = rates[len(rates) // 2]
+    return Rate(
+        middle, 0.9 * rates[len(rates) // 20], 1.1 * rates[-1 - len(rates) // 20], "complete runs of this study"
+    )
+
+
+def _probed_rate(settings: StudySettings, pool: Any, n_workers: int) -> Rate:
+    from ltm.runs.probe import measure_rate
+
+    shape = settings.model.shape(settings.tokens.vocab_size)
+    rates = measure_rate(settings.runs, shape, pool, n_workers) or [1.0]
+    rate = sum(rates) / len(rates)
+    faster = 1.4 if settings.runs.compile else 1.0  # measured gain of compiling on a CPU (LOG.md)
+    return Rate(rate * faster, 0.65 * rate * faster, 1.25 * rate * faster, "a probe of this model on this machine")
+
+
+def _jobs(settings: StudySettings, work: WorkFolder) -> list[queue.Job]:
+    """Return the stored queue if it belongs to these settings."""
+    if not work.path("runs", "jobs.json").exists():
+        return []
+    recipe, jobs = queue.read_jobs(work)
+    return jobs if recipe == queue.Recipe(settings.sets, settings.model, settings.runs) else []
+
+
+def _expected_runs(settings: StudySettings) -> int:
+    books = [_stand_in(i) for i in range(settings.sets.books_per_set)]  # counts do not depend on the library
+    return int(draw(settings.sets, books, settings.seed)[1]["n_runs"])
+
+
+def _training_books(settings: StudySettings, work: WorkFolder) -> tuple[list[Book], int]:
+    """Return the training books, or stand-ins in the expected number before the library is read."""
+    path = work.path("books", "catalogue.parquet")
+    if path.exists():
+        books = [book for book in read_rows(path, Book) if book.pool == "train"]
+        if len(books) >= settings.sets.books_per_set:
+            return books, len(books)
+    n_files = len(_files(settings)) if settings.books.path else 66
+    expected = max(settings.sets.books_per_set, round(n_files * (1 - settings.books.held_out_share)))
+    return [_stand_in(i) for i in range(expected)], n_files
+
+
+def _stand_in(index: int) -> Book:
+    return Book(f"{index:016x}", "", "", None, "en", "", "", "", index, "train", 0, 0, [0], {})
+
+
+def _score_tokens(work: WorkFolder) -> int:
+    path = work.path("evalset", "bank_a.parquet")
+    if not path.exists():
+        return _CELLS_WITHOUT_BANK * _ITEM_TOKENS
+    items = read_rows(path, Item)
+    characters = sum(len(c) + len(o) for item in items for c, o in zip(item.contexts, item.continuations, strict=True))
+    return characters // 3  # characters a token at a vocabulary of 2,000; a larger one only makes it less
+
+
+def _library_bytes(settings: StudySettings, work: WorkFolder) -> int:
+    path = work.path("books", "catalogue.parquet")
+    if path.exists():
+        return sum(book.n_bytes for book in read_rows(path, Book))
+    if not settings.books.path:
+        return _KJV_BYTES
+    return sum(path.stat().st_size for path in _files(settings))
+
+
+def _files(settings: StudySettings) -> list[Path]:
+    return [path for path in Path(str(settings.books.path)).rglob("*") if path.is_file()]

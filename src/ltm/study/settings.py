@@ -1,0 +1,87 @@
+"""All settings of a study, composed from the sections of the rooms; nothing else knows more than one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ltm.books.section import BooksSection
+from ltm.config import Section
+from ltm.dashboard.section import DashboardSection
+from ltm.errors import InputError
+from ltm.evalset.section import EvalsetSection
+from ltm.forecast.section import ForecastSection
+from ltm.model.section import ModelSection
+from ltm.patterns.section import PatternsSection
+from ltm.runs.section import RunsSection
+from ltm.scores.section import ScoresSection
+from ltm.sets.section import SetsSection
+from ltm.tokens.section import TokensSection
+
+STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dashboard")
+
+
+class StudySettings(Section):
+    """One question, and everything that is done to answer it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Short name: letters, digits, `-`, `_`, `.`; the work folder is called after it."""
+    question: str = ""
+    """What the study asks, in a sentence; stands on top of the result page."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """Seed of everything that is drawn: the same study with the same seed is the same study."""
+    work: str | None = None
+    """Work folder, from the current directory; by default `work/<name>`."""
+    books: BooksSection = BooksSection()
+    """The library."""
+    sets: SetsSection = SetsSection()
+    """The training sets that are drawn from it."""
+    tokens: TokensSection = TokensSection()
+    """The tokenizer."""
+    model: ModelSection = ModelSection()
+    """The micro model."""
+    runs: RunsSection = RunsSection()
+    """How it is trained."""
+    evalset: EvalsetSection = EvalsetSection()
+    """What it is asked."""
+    scores: ScoresSection = ScoresSection()
+    """When an ability counts as measured."""
+    patterns: PatternsSection = PatternsSection()
+    """How sure a finding has to be."""
+    dashboard: DashboardSection = DashboardSection()
+    """The result page."""
+    forecast: ForecastSection = ForecastSection()
+    """What an hour costs."""
+
+
+def find_study(path: str | Path) -> Path:
+    """Return the file of a study: the path itself, or the study of that name inside the package.
+
+    Raises:
+        InputError: there is neither.
+    """
+    given = Path(path)
+    if given.exists() or given.suffix in (".yaml", ".yml"):
+        return given
+    folder = Path(str(files("ltm"))) / "data" / "studies"
+    packaged = folder / f"{given.name}.yaml"
+    if given.name == str(path) and packaged.exists():
+        return packaged
+    known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+    raise InputError(f"no such study: {path}", f"name a .yaml file, or a study that comes with ltm: {known}")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return `section.key: old -> new` for every setting that differs."""
+    lines = []
+    for key in sorted(set(old) | set(new)):
+        one, two = old.get(key), new.get(key)
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            lines += differences(one, two, f"{prefix}{key}.")
+        elif one != two:
+            lines.append(f"{prefix}{key}: {one} -> {two}")
+    return lines

@@ -1,0 +1,208 @@
+"""The token stream of a variant: an index list over the one token file, read piece by piece in exactly that order.
+
+Reads: `tokens/tokens.bin`, `tokens/shards.parquet`, one Variant. Nothing is copied or shuffled beyond what the
+variant says: a book's excerpt, its gaps, the order of the books, and for `shuffled` the order of all passages are
+drawn from the variant's `stream_seed` alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ltm.errors import DataError
+from ltm.records import Shard, Variant
+from ltm.sets.section import SetsSection
+from ltm.store import WorkFolder, read_rows
+from ltm.tokens.stage import token_dtype
+
+Segments = npt.NDArray[np.int64]  # shape (n, 2): first token in the file, number of tokens; start -1 = a start mark
+IntArray = npt.NDArray[np.int64]
+
+_BLOCK_PASSAGES = 8  # passages in one dropped block
+_CHAPTER_TOKENS = 2000  # stands in for chapters in books that have none
+
+
+class Stream:
+    """A variant's tokens as one long sequence that is read by position."""
+
+    def __init__(self, tokens: npt.NDArray[Any], segments: Segments, bos_id: int) -> None:
+        self.tokens = tokens
+        self.segments = segments
+        self.bos_id = bos_id
+        self._ends = np.cumsum(segments[:, 1])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def read(self, start: int, count: int) -> IntArray:
+        """Return `count` token ids from position `start`, shape (count,).
+
+        Raises:
+            DataError: the stream is shorter than that.
+        """
+        if start < 0 or start + count > len(self):
+            raise DataError(f"stream has {len(self)} tokens; asked for {start}..{start + count}")
+        out = np.empty(count, dtype=np.int64)
+        filled = 0
+        row = int(np.searchsorted(self._ends, start, side="right"))
+        while filled < count:
+            first, length = self.segments[row]
+            offset = start + filled - (int(self._ends[row]) - int(length))
+            take = min(int(length) - offset, count - filled)
+            piece = self.bos_id if first < 0 else self.tokens[first + offset : first + offset + take]
+            out[filled : filled + take] = piece
+            filled += take
+            row += 1
+        return out
+
+
+def open_stream(
+    work: WorkFolder, variant: Variant, settings: SetsSection, shards: Mapping[str, Shard], bos_id: int, vocab_size: int
+) -> Stream:
+    """Return the stream of a variant over the memory-mapped token file; one token longer than the budget."""
+    tokens = np.memmap(work.path("tokens", "tokens.bin"), dtype=token_dtype(vocab_size), mode="r")
+    return Stream(tokens, segments(variant, settings, shards), bos_id)
+
+
+def read_shards(work: WorkFolder) -> dict[str, Shard]:
+    """Return the token index by book id."""
+    return {s.book_id: s for s in read_rows(work.path("tokens", "shards.parquet"), Shard)}
+
+
+def segments(variant: Variant, settings: SetsSection, shards: Mapping[str, Shard]) -> Segments:
+    """Return the index list of a variant: `run_tokens` + 1 tokens, in the order in which the model sees them.
+
+    Raises:
+        DataError: a book of the variant has no tokens.
+    """
+    books = []
+    for book_id in variant.book_ids:
+        shard = shards.get(book_id)
+        if shard is None or shard.n_tokens == 0:
+            raise DataError(f"book {book_id} has no tokens", "delete the tokens folder and run again")
+        rng = np.random.default_rng([variant.stream_seed, int(book_id[:8], 16)])
+        books.append(_book_pieces(variant, settings, shard, rng))
+    rng = np.random.default_rng([variant.stream_seed, 0x0DE5])
+    epochs: list[list[tuple[int, int]]] = []
+    have, wanted = 0, settings.run_tokens + 1
+    while have < wanted:  # sparse sets are shorter and are read more often: steps and tokens stay equal
+        epoch = _marked(_arranged(variant, settings, books, rng))
+        have += sum(length for _, length in epoch)
+        epochs.append(epoch)
+    return _cut(np.array([piece for epoch in epochs for piece in epoch], dtype=np.int64), wanted)
+
+
+def _book_pieces(
+    variant: Variant, settings: SetsSection, shard: Shard, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Return what one epoch reads of one book: (start, length) pieces, repeated when the book is below its quota."""
+    quota = settings.book_tokens
+    window = min(quota, shard.n_tokens)
+    start = int(rng.integers(0, shard.n_tokens - window + 1))
+    kept = _sparse(variant, settings, shard, start, window, rng)
+    wanted = max(1, round(quota * variant.density))
+    pieces: list[tuple[int, int]] = []
+    have = 0
+    while have < wanted:
+        for first, length in kept:
+            take = min(length, wanted - have)
+            if take > 0:
+                pieces.append((shard.start + first, take))
+                have += take
+    return pieces
+
+
+def _sparse(
+    variant: Variant, settings: SetsSection, shard: Shard, start: int, window: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Return which parts of a book's window a gap kind keeps, as (offset in the book, length), in book order."""
+    wanted = max(1, round(window * variant.density))
+    if variant.gap_kind == "none" or wanted >= window:
+        return [(start, window)]
+    if variant.gap_kind == "head":
+        return [(start, wanted)]
+    if variant.gap_kind == "truncated":
+        return [(start + int(rng.integers(0, window - wanted + 1)), wanted)]
+    units = _units(variant.gap_kind, settings, shard, start, window)
+    return _keep_units(units, wanted, rng)
+
+
+def _units(kind: str, settings: SetsSection, shard: Shard, start: int, window: int) -> list[tuple[int, int]]:
+    if kind == "chapters":
+        inside = [c for c in shard.chapter_starts if start < c < start + window]
+        bounds = [start, *inside, start + window]
+        if len(bounds) < 4:  # fewer than three chapters: nothing to drop by chapter
+            bounds = [*range(start, start + window, min(_CHAPTER_TOKENS, max(1, window // 4))), start + window]
+    else:
+        size = settings.passage_tokens * (_BLOCK_PASSAGES if kind == "blocks" else 1)
+        size = min(size, max(1, window // 4))  # a short book still has something to drop
+        bounds = [*range(start, start + window, size), start + window]
+    return [(a, b - a) for a, b in itertools.pairwise(bounds)]
+
+
+def _keep_units(units: Sequence[tuple[int, int]], wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Keep random units until `wanted` tokens are kept; the last one is cut, and neighbours are joined."""
+    kept: dict[int, int] = {}
+    have = 0
+    for index in rng.permutation(len(units)):
+        take = min(units[index][1], wanted - have)
+        if take <= 0:
+            break
+        kept[int(index)] = take
+        have += take
+    joined: list[tuple[int, int]] = []
+    for index in sorted(kept):
+        first, length = units[index][0], kept[index]
+        if joined and sum(joined[-1]) == first:
+            joined[-1] = (joined[-1][0], joined[-1][1] + length)
+        else:
+            joined.append((first, length))
+    return joined
+
+
+def _arranged(
+    variant: Variant, settings: SetsSection, books: Sequence[Sequence[tuple[int, int]]], rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Return one epoch: books one after another, in turns of `spacing` books, or all passages mixed."""
+    if variant.order == "shuffled":
+        passages = [p for book in books for p in _passages(book, settings.passage_tokens)]
+        return [passages[i] for i in rng.permutation(len(passages))]
+    if variant.spacing == 1:
+        return [piece for book in books for piece in book]
+    result: list[tuple[int, int]] = []
+    for first in range(0, len(books), variant.spacing):
+        queues = [_passages(book, settings.passage_tokens) for book in books[first : first + variant.spacing]]
+        for turn in range(max(len(queue) for queue in queues)):
+            result += [queue[turn] for queue in queues if turn < len(queue)]
+    return result
+
+
+def _passages(pieces: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    return [(s, min(size, first + n - s)) for first, n in pieces for s in range(first, first + n, size)]
+
+
+def _marked(pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Put a start mark before every piece that does not continue the one before it."""
+    result: list[tuple[int, int]] = []
+    end = -1
+    for first, length in pieces:
+        if first == end:
+            result[-1] = (result[-1][0], result[-1][1] + length)
+        else:
+            result += [(-1, 1), (first, length)]
+        end = first + length
+    return result
+
+
+def _cut(index: Segments, wanted: int) -> Segments:
+    """Return the index list cut to exactly `wanted` tokens."""
+    ends = np.cumsum(index[:, 1])
+    rows = int(np.searchsorted(ends, wanted)) + 1
+    index = index[:rows].copy()
+    index[-1, 1] -= int(ends[rows - 1]) - wanted
+    return index

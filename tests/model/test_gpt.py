@@ -1,0 +1,111 @@
+"""The decoder: counted, causal, and its fused loss equal to the plain one."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ltm.model.gpt import GPT, init_weights
+from ltm.model.loss import linear_cross_entropy
+from ltm.model.sizes import SIZES, ModelConfig, nearest_sizes
+
+SMALL = [
+    ModelConfig("llama", 2, 4, 2, 32, 64, 97, 24),
+    ModelConfig("mistral", 2, 4, 2, 32, 64, 97, 24, window=6, tie_embeddings=False),
+    ModelConfig("gpt2", 2, 4, 4, 32, 128, 97, 24),
+]
+
+
+def made(config, seed=1):
+    model = GPT(config)
+    init_weights(model, seed)
+    return model.eval()
+
+
+@pytest.mark.parametrize("config", SMALL, ids=lambda c: c.family)
+def test_parameters_are_counted_right(config):
+    assert sum(p.numel() for p in made(config).parameters()) == config.n_params
+
+
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "expected"),
+    [
+        ("gpt2-125m", 50257, 124.4e6),
+        ("gpt2-355m", 50257, 354.8e6),
+        ("llama-7b", 32000, 6.74e9),
+        ("mistral-7b", 32000, 7.24e9),
+    ],
+)
+def test_named_sizes_are_what_they_are_called(name, vocabulary, expected):
+    untied = name in ("llama-7b", "mistral-7b")
+    config = dataclasses.replace(SIZES[name], vocab_size=vocabulary, tie_embeddings=not untied)
+    assert config.n_params == pytest.approx(expected, rel=0.005)
+
+
+@pytest.mark.parametrize("config", SMALL, ids=lambda c: c.family)
+def test_no_position_sees_the_future(config):
+    model = made(config)
+    tokens = torch.randint(0, 97, (2, 24), generator=torch.Generator().manual_seed(0))
+    changed = tokens.clone()
+    changed[:, 15:] = (changed[:, 15:] + 1) % 97
+    with torch.no_grad():
+        one, two = model(tokens), model(changed)
+    assert torch.equal(one[:, :15], two[:, :15])
+    assert not torch.allclose(one[:, 15:], two[:, 15:])
+
+
+def test_a_sliding_window_forgets():
+    config = dataclasses.replace(SMALL[1], n_layer=1)
+    model = made(config)
+    tokens = torch.randint(0, 97, (1, 24), generator=torch.Generator().manual_seed(0))
+    changed = tokens.clone()
+    changed[0, 0] = (changed[0, 0] + 1) % 97
+    with torch.no_grad():
+        difference = (model(tokens) - model(changed)).abs().amax(-1)[0]
+    assert (difference[: config.window] > 0).all()
+    assert (difference[config.window :] == 0).all()
+
+
+def test_attention_equals_pytorchs_own():
+    config = SMALL[0]
+    from ltm.model.gpt import _attend, _mask
+
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, h, 24, 8, generator=g) for h in (4, 2, 2))
+    ours = _attend(q, k, v, _mask(24, 0), config)
+    theirs = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_rows", [7, 3000])
+def test_fused_loss_and_gradients_equal_plain_ones(n_rows):
+    g = torch.Generator().manual_seed(0)
+    x, w = torch.randn(n_rows, 16, generator=g, dtype=torch.float32), torch.randn(2048, 16, generator=g)
+    targets = torch.randint(0, 2048, (n_rows,), generator=g)
+    results = []
+    for loss_fn in (linear_cross_entropy, lambda a, b, t: F.cross_entropy(a @ b.T, t)):
+        a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
+        loss = loss_fn(a, b, targets)
+        (3 * loss).backward()
+        results.append((loss.detach(), a.grad, b.grad))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        assert torch.allclose(linear_cross_entropy(x, w, targets), results[1][0], atol=1e-5)
+
+
+def test_weights_follow_from_the_seed():
+    one, two, other = (made(SMALL[0], seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert not torch.equal(one["embed.weight"], other["embed.weight"])
+
+
+def test_shapes_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="n_head 5 does not divide n_embd 32; nearest: 4"):
+        ModelConfig("llama", 2, 5, 5, 32, 64, 97, 24)
+    with pytest.raises(ValueError, match="n_kv_head 3 does not divide n_head 4"):
+        ModelConfig("llama", 2, 4, 3, 32, 64, 97, 24)
+    with pytest.raises(ValueError, match="even head size"):
+        ModelConfig("llama", 2, 4, 4, 12, 64, 97, 24)
+    assert "llama-15m" in nearest_sizes("lama15m")

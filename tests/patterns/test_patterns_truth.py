@@ -1,0 +1,195 @@
+"""Planted truth is found, and nothing is found where nothing is; larger campaigns are in bench/patterns_truth.py."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from ltm.patterns.effects import estimate_effects
+from ltm.patterns.layout import make_layout
+from ltm.patterns.order import late_weight
+from ltm.patterns.ranking import rank
+from ltm.patterns.simulate import Planted, near_balanced_sets, simulate, true_book_effects, true_mean
+from ltm.patterns.table import make_table
+
+HARMFUL = dict.fromkeys(range(10), -1.0)
+ALL_GAPS = dict.fromkeys(("scattered", "blocks", "chapters", "head"), -2.0)
+
+
+@cache
+def _study(key: str, seed: int, redraws: int = 1999):
+    planted = {
+        "null": Planted(16, 8, n_single=6, n_seeds=4, n_order=8, n_gaps=8),
+        "books": Planted(n_single=100, n_seeds=24, n_order=36, n_gaps=36, book_effects=HARMFUL),
+        "within": Planted(
+            n_seeds=8, n_order=40, n_gaps=40, gap_effects=ALL_GAPS, less_text=-1.0, shuffled=-0.6,
+            late_effects={"feature_1": 0.8},
+        ),
+        "features": Planted(n_single=60, n_seeds=20, n_order=0, n_gaps=0, feature_effects={"feature_2": 0.25}),
+    }[key]  # fmt: skip
+    rows = simulate(planted, seed)
+    return planted, rows, estimate_effects(make_table(rows), rows.books, 0.1, redraws, seed)
+
+
+def _by_name(found, kind):
+    return {e.name: e for e in found.effects if e.kind == kind}
+
+
+def test_a_null_study_rarely_claims_anything_and_p_values_are_uniform():
+    claims, p_of = 0, {kind: [] for kind in ("book", "feature", "order", "gap")}
+    rng = np.random.default_rng(0)
+    for seed in range(40):
+        found = _study("null", seed, 999)[2]
+        claims += any(e.claimed for e in found.effects)
+        for kind, values in p_of.items():
+            values.append(rng.choice([e.p for e in found.effects if e.kind == kind]))
+    assert claims <= 9  # the nominal rate is 4; more than 9 has a probability below 1 %
+    for kind, values in p_of.items():
+        assert kstest(values, "uniform").pvalue > 0.005, kind
+
+
+def test_harmful_books_are_found_and_few_others():
+    power, false, claims = 0, 0, 0
+    for seed in range(4):
+        planted, rows, found = _study("books", seed)
+        harmful = {sorted(rows.books)[i] for i in planted.book_effects}
+        claimed = {e.name for e in found.effects if e.kind == "book" and e.claimed}
+        power, false, claims = power + len(claimed & harmful), false + len(claimed - harmful), claims + len(claimed)
+        books = _by_name(found, "book")
+        assert all(books[name].estimate < 0 for name in claimed & harmful)
+    assert power >= 16  # of 40
+    assert false / claims <= 0.2
+
+
+def test_book_intervals_cover_and_shrunk_effects_are_nearer_to_the_truth():
+    inside, raw, shrunk = [], [], []
+    for seed in range(4):
+        planted, rows, found = _study("books", seed)
+        truth = true_book_effects(planted, rows.books)
+        for name, effect in _by_name(found, "book").items():
+            inside.append(effect.low <= truth[name] <= effect.high)
+            raw.append((effect.estimate - truth[name]) ** 2)
+            shrunk.append((effect.shrunk - truth[name]) ** 2)
+    assert 0.84 <= np.mean(inside) <= 0.96
+    assert np.mean(shrunk) < np.mean(raw)
+
+
+def test_gaps_are_told_from_less_text():
+    _, _, found = _study("within", 1)
+    gap = _by_name(found, "gap")
+    density = 0.5  # the mean share left out over the three densities
+    assert gap["gaps_vs_truncated"].claimed
+    assert gap["gaps_vs_truncated"].low <= -2.0 * density <= gap["gaps_vs_truncated"].high
+    assert gap["truncated_vs_full"].low <= -1.0 * density <= gap["truncated_vs_full"].high
+    assert gap["gap_dose"].low <= -3.0 <= gap["gap_dose"].high
+    assert {"scattered_vs_truncated", "head_vs_truncated", "gaps_vs_full"} <= gap.keys()
+
+
+def test_a_late_feature_is_found_and_only_where_there_is_an_order():
+    _, rows, found = _study("within", 1)
+    order = _by_name(found, "order")
+    assert order["late:feature_1"].claimed
+    assert order["late:feature_1"].estimate == pytest.approx(0.8, abs=0.25)
+    assert not any(order[f"late:feature_{i}"].claimed for i in (0, 2, 3))
+    assert order["shuffled_vs_random"].claimed
+    assert order["shuffled_vs_random"].estimate < 0
+    # In the shuffled arms the order of the book list means nothing.
+    table = make_table(rows)
+    values = {b: book.features["feature_1"] for b, book in rows.books.items()}
+    shuffled = [i for i in range(len(table.run_ids)) if table.variant(i).order == "shuffled"]
+    lateness = [late_weight(table.variant(i), values) for i in shuffled]
+    assert abs(np.corrcoef(lateness, table.scores["linking"][shuffled])[0, 1]) < 0.3
+
+
+def test_a_feature_is_found_and_the_others_are_not():
+    found = _by_name(_study("features", 2)[2], "feature")
+    assert found["feature_2"].claimed
+    assert found["feature_2"].estimate > 0
+    assert not any(e.claimed for name, e in found.items() if name != "feature_2")
+
+
+def test_books_of_uneven_worth_do_not_make_unrelated_features_real():
+    # With sets as the unit, the features that strong books happen to have would be claimed in most of these studies.
+    hits = [e.p <= 0.1 for seed in range(4) for e in _by_name(_study("books", seed)[2], "feature").values()]
+    assert np.mean(hits) <= 0.4
+
+
+def test_effects_do_not_change_when_scores_are_scaled_or_moved():
+    from dataclasses import replace
+
+    _, rows, found = _study("null", 0, 999)
+    moved = replace(
+        rows,
+        measures=[replace(m, value=7.0 + 100.0 * m.value) for m in rows.measures],
+        reliability=[replace(r, seed_sd=100.0 * r.seed_sd) for r in rows.reliability],
+    )
+    again = estimate_effects(make_table(moved), rows.books, 0.1, 999, 0)
+    assert [e.name for e in again.effects] == [e.name for e in found.effects]
+    for a, b in zip(again.effects, found.effects, strict=True):
+        assert a.estimate == pytest.approx(b.estimate, abs=1e-9)
+        assert (a.p, a.q) == pytest.approx((b.p, b.q), abs=1e-12)
+
+
+def test_arms_are_not_books_merits():
+    # A huge arm effect must leave every book's estimate as it is: arms are regressed out on both sides.
+    from dataclasses import replace
+
+    _, rows, found = _study("null", 3, 999)
+    arm_of = {r.run_id: next(v for v in rows.variants if v.variant_id == r.variant_id).arm for r in rows.runs}
+    pushed = [replace(m, value=m.value + 5.0 * (arm_of[m.run_id] == "truncated")) for m in rows.measures]
+    again = estimate_effects(make_table(replace(rows, measures=pushed)), rows.books, 0.1, 999, 3)
+    for name, effect in _by_name(found, "book").items():
+        assert _by_name(again, "book")[name].estimate == pytest.approx(effect.estimate, abs=1e-6)
+
+
+def test_ranking_is_honest():
+    rng = np.random.default_rng(0)
+    planted = Planted(
+        n_single=40, n_order=10, n_gaps=10, n_seeds=10, set_sd=0.0, block_sd=0.0,
+        book_effects={i: float(e) for i, e in enumerate(0.4 * rng.standard_normal(60))},
+    )  # fmt: skip
+    rows = simulate(planted, 4)
+    ranked = rank(make_table(rows)).rows
+    true = {v.variant_id: true_mean(planted, rows.books, v) for v in rows.variants}
+    average = np.mean(list(true.values()))
+    error = {
+        kind: np.mean([(getattr(r, kind) - (true[r.variant_id] - average)) ** 2 for r in ranked])
+        for kind in ("raw", "posterior")
+    }
+    assert error["posterior"] < 0.8 * error["raw"]
+    assert [r.place for r in ranked] == list(range(1, len(ranked) + 1))
+    assert all(a.posterior >= b.posterior - 1e-9 for a, b in pairwise(ranked))
+    assert ranked[0].tied_with_best
+    assert not ranked[-1].tied_with_best
+    assert 0.8 <= np.mean([r.low <= true[r.variant_id] - average <= r.high for r in ranked]) <= 0.99
+
+
+def test_a_thousand_runs_take_seconds():
+    planted = Planted(200, 100, n_single=1000, n_seeds=0, n_order=0, n_gaps=0, book_effects={0: 1.0})
+    rows = simulate(planted, 1)
+    table = make_table(rows)
+    started = time.process_time()  # of all threads: a busy machine must not fail the test
+    found = estimate_effects(table, rows.books, 0.1, 9999, 1)
+    assert time.process_time() - started < 20
+    assert _by_name(found, "book")["book00000"].claimed
+
+
+def test_simulated_sets_are_near_balanced():
+    sets = near_balanced_sets(31, 20, 7, np.random.default_rng(0))
+    assert (sets.sum(axis=1) == 7).all()
+    assert np.ptp(sets.sum(axis=0)) <= 1
+    together = (sets.T @ sets)[~np.eye(20, dtype=bool)]
+    assert together.std() < 2.5
+
+
+def test_set_scores_follow_the_layout():
+    table = make_table(simulate(Planted(10, 5, n_single=3, n_seeds=3, n_order=3, n_gaps=6), 2))
+    layout = make_layout(table, table.scores["linking"])
+    of_sets = np.random.default_rng(1).standard_normal(len(layout.set_ids))
+    assert np.allclose(layout.set_scores(of_sets[layout.set_of]), layout.projector() @ of_sets)
+    assert np.allclose(layout.without_arms(layout.arms), 0)
