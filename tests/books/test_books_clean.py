@@ -12,8 +12,8 @@ from ltm.books.contents import drop_contents, drop_page_numbers
 from ltm.books.readers.base import HEADING
 
 SENTENCES = [
-    f"It was in the {n}th year of the long and quiet reign, when nobody in the valley expected visitors, that a stranger "
-    f"came down the road number {n} and asked for water, for bread, and for the name of the village that lay before him."
+    f"It was in the {n}th year of the long and quiet reign, when nobody in the valley expected visitors, that a "
+    f"stranger came down road number {n} and asked for water, for bread, and for the name of the village before him."
     for n in range(40)
 ]
 VERSE = "\n".join(["Tyger Tyger, burning bright,", "In the forests of the night;", "What immortal hand or eye,"])

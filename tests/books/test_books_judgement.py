@@ -116,9 +116,9 @@ def test_features_mean_what_they_say() -> None:
     assert a["question_share"] == pytest.approx(1 / 2, abs=0.2)
     assert b["question_share"] == 0
     assert a["name_density"] > 0 == b["name_density"]
-    assert b["connective_share"] == pytest.approx(3 / 14)
-    assert b["past_tense_share"] == pytest.approx(3 / 14)
-    assert a["first_person_share"] == pytest.approx(1 / 9)
+    assert b["connective_share"] == pytest.approx(3 / 14, abs=1e-6)
+    assert b["past_tense_share"] == pytest.approx(3 / 14, abs=1e-6)
+    assert a["first_person_share"] == pytest.approx(1 / 9, abs=1e-6)
     repetitive, varied = features.compute("so it goes. " * 3000, "en", 9000), features.compute(prose(2), "en", 4000)
     assert repetitive["compression_ratio"] < varied["compression_ratio"]
     assert repetitive["mtld"] < varied["mtld"]
@@ -154,7 +154,7 @@ def make_book(number: int, author: str, language: str = "en", n_words: int = 20_
 
 
 def library(n_en: int = 60, n_ru: int = 30) -> list[Book]:
-    books = [make_book(i, f"Author {chr(65 + i % 26)}{i % 26}x", n_words=3000 + 1000 * (i % 30)) for i in range(n_en)]
+    books = [make_book(i, f"Author {chr(65 + i % 26)}smith", n_words=3000 + 1000 * (i % 30)) for i in range(n_en)]
     return books + [make_book(1000 + i, f"Автор Фамилия{chr(1072 + i % 15)}", "ru") for i in range(n_ru)]
 
 

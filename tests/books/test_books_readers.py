@@ -117,11 +117,13 @@ def make_epub(opf_extra: str = "", **members: bytes) -> bytes:
     container = b'<container><rootfiles><rootfile full-path="O/c.opf"/></rootfiles></container>'
     opf = (
         '<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata>'
-        "<dc:title>Deep</dc:title><dc:creator>Ann Author</dc:creator><dc:language>en-GB</dc:language></metadata><manifest>"
+        "<dc:title>Deep</dc:title><dc:creator>Ann Author</dc:creator><dc:language>en-GB</dc:language></metadata>"
+        "<manifest>"
         '<item id="b" href="b.xhtml" media-type="application/xhtml+xml"/>'
         '<item id="a" href="a%20a.xhtml" media-type="application/xhtml+xml"/>'
         '<item id="t" href="t.xhtml" media-type="application/xhtml+xml"/></manifest>'
-        '<spine><itemref idref="t"/><itemref idref="a"/><itemref idref="b"/><itemref idref="missing"/></spine></package>'
+        '<spine><itemref idref="t"/><itemref idref="a"/><itemref idref="b"/><itemref idref="missing"/></spine>'
+        "</package>"
     )
     page = '<html xmlns="http://www.w3.org/1999/xhtml"><head><title/></head><body>{}</body></html>'
     parts = {
@@ -199,10 +201,11 @@ def test_zip_of_books_reads_every_member_and_explains_the_others() -> None:
 
 def test_tei() -> None:
     source = (
-        '<TEI xmlns="http://www.tei-c.org/ns/1.0" xml:lang="en"><teiHeader><fileDesc><titleStmt><title>X : ELTeC edition'
-        "</title><author>Tupper, Martin (1810-1889).</author></titleStmt><sourceDesc><bibl><date>1844</date></bibl>"
-        "</sourceDesc></fileDesc></teiHeader><text><body><div><head>CHAPTER I</head><p>Prose.<note>no</note></p><lg><l>a</l>"
-        "<l>b</l></lg></div></body></text></TEI>"
+        '<TEI xmlns="http://www.tei-c.org/ns/1.0" xml:lang="en"><teiHeader><fileDesc><titleStmt>'
+        "<title>X : ELTeC edition</title><author>Tupper, Martin (1810-1889).</author></titleStmt>"
+        "<sourceDesc><bibl><date>1844</date></bibl>"
+        "</sourceDesc></fileDesc></teiHeader><text><body><div><head>CHAPTER I</head><p>Prose.<note>no</note></p>"
+        "<lg><l>a</l><l>b</l></lg></div></body></text></TEI>"
     )
     book = only(source.encode(), "a.xml")
     assert (book.title, book.author, book.year, book.language) == ("X", "Tupper, Martin", "1844", "en")

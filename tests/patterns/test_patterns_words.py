@@ -33,15 +33,16 @@ def test_nouns_agree_with_their_number(count, en, ru):
 
 
 def test_genitive_after_out_of():
-    assert [locale.out_of("book", n, "ru") for n in (1, 2, 21, 60)] == ["1 книги", "2 книг", "21 книги", "60 книг"]
+    forms = [locale.out_of("book", n, "ru") for n in (1, 2, 21, 60)]
+    assert forms == ["1 книги", "2 книг", "21 книги", "60 книг"]
     assert locale.out_of("order", 1, "en") == "1 comparison of orders"
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "en", "ru"),
     [
-        ("feature", "flesch", "sets of books with more “ease of reading (Flesch)” score 0.40 seed sd lower per standard",
-         "чем больше у книг набора признак «лёгкость чтения (Флеш)», тем результат ниже: на 0,40 σ повторов ниже на"),
+        ("feature", "flesch", "books with more “ease of reading (Flesch)” score 0.40 seed sd lower per standard",
+         "чем больше у книг набора признак «лёгкость чтения (Флеш)», тем результат ниже: на 0,40 σ повторов на одно"),
         ("order", "late:dialogue_share", "books with more “dialogue” do better early in the order: 0.40 seed sd per",
          "книги, у которых больше признак «доля диалога», полезнее в начале порядка: на 0,40 σ повторов на одно"),
         ("order", "readability_up_vs_random", "“from easy to hard books” scores 0.40 seed sd lower than “random order",

@@ -48,6 +48,7 @@ DEFINITIONS: dict[str, str] = {
 }
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_NO_WORDS = " \n.!?…\"'”’»)]}([{«“‘—–-*_"
 _SENTENCE = re.compile(r"[^.!?…]*[.!?…]+[\"'”’»)\]]*|[^.!?…]+$")
 _QUOTED_START = re.compile(r"^[\"“«„‘'—–-]")
 _QUOTED_INSIDE = re.compile(r"[“«\"][^“”«»\"]{2,300}[”»\"]")
@@ -101,7 +102,7 @@ def compute(text: str, language: str, n_words: int) -> dict[str, float]:
 
 def _sentences(sample: str) -> dict[str, float]:
     pieces = [piece for paragraph in sample.split("\n\n") for piece in _SENTENCE.findall(paragraph)]
-    counted = [(piece, n) for piece in pieces if (n := count_words(piece))]
+    counted = [(piece, n) for piece in pieces if (n := len(piece.split())) and piece.strip(_NO_WORDS)]
     lengths = [n for _, n in counted] or [0]
     mean = statistics.fmean(lengths)
     tails = [sentence.rstrip("\"'”’»)] \n") for sentence, _ in counted]

@@ -14,11 +14,12 @@ _END = re.compile(
     r"|^\s*\*{3} ?START: FULL LICENSE",
     re.I | re.M,
 )
+_CREDIT_CHARS = 6000  # of a book's beginning, where credits are looked for
 _CREDIT = re.compile(
-    r"\s*\[?(?:Produced by|E-?text prepared by|This e-?(?:text|book) was (?:produced|prepared|typed|scanned)|"
-    r"Transcribed (?:by|from)|Prepared by|Typed by|HTML version by|\(This file was produced|"
-    r"Note: (?:Project Gutenberg|Images)|"
-    r"Transcriber'?s? notes?)[^\n]*(?:\n[^\n]+)*\n*",
+    r"\s*\W?(?:Produced by|E-?text prepared by|This e-?(?:text|book) was (?:produced|prepared|typed|scanned)|"
+    r"Transcribed (?:by|from)|Prepared by|Typed by|HTML version by|This file was produced|"
+    r"Note: (?:Project Gutenberg|Images)|(?:Original )?Transcriber['’]?s['’]? notes?|"
+    r"This text is a combination of etexts)",
     re.IGNORECASE,
 )
 _HEADER_LINE = re.compile(r"project gutenberg|^\s*this e-?(?:book|text) is for the use|^(?:Title|Author):", re.I)
@@ -67,10 +68,10 @@ def _end_of_loose_header(text: str) -> int:
 
 
 def _strip_credits(body: str) -> str:
-    body = body.lstrip()
-    for _ in range(4):
-        match = _CREDIT.match(body)
-        if match is None or match.end() > 3000:
-            break
-        body = body[match.end() :].lstrip()
-    return body
+    """Drop the paragraphs in front of a book that tell who typed it."""
+    head_end = body.find("\n\n", _CREDIT_CHARS)
+    if head_end < 0:
+        return body.strip()
+    paragraphs = re.split(r"\n{2,}", body[:head_end])
+    kept = [p for p in paragraphs if not _CREDIT.match(p) and "project gutenberg" not in p.lower()]
+    return ("\n\n".join(kept) + body[head_end:]).strip()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
-import re
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -87,8 +86,7 @@ def _book(row: dict[str, str], verses: list[tuple[int, str]]) -> KjvBook:
 
 
 def _plain(verse: str) -> str:
-    verse = re.sub(r"[\[\]]", "", verse)
-    return re.sub(r"\s+", " ", verse).replace("( ", "(").strip()
+    return " ".join(verse.replace("[", "").replace("]", "").split()).replace("( ", "(")
 
 
 def _missing() -> MissingPartError:

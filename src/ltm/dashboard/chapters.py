@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ltm.dashboard import charts, curves, figures, tables
-from ltm.dashboard.inputs import Inputs, number
+from ltm.dashboard.inputs import Inputs, number, plain
 from ltm.dashboard.names import effect_name
 from ltm.dashboard.tables import Figure
 from ltm.dashboard.words import LANGUAGES, Argument, Duration, Fixed, Several, Signed, Term, both, same, say, spans
@@ -58,13 +58,13 @@ def _entries(value: Any) -> list[dict[str, Any]]:
 def _texts(entry: Any) -> dict[str, str]:
     """Return a note's text per language, from `{"text": {...}}`, `{"en": ...}` or plain text."""
     if isinstance(entry, str):
-        return {"en": entry}
+        return {"en": plain(entry)}
     if not isinstance(entry, dict):
         return {}
     inner = entry.get("text", entry)
     if isinstance(inner, str):
-        return {"en": inner}
-    return {k: v for k, v in inner.items() if isinstance(v, str)} if isinstance(inner, dict) else {}
+        return {"en": plain(inner)}
+    return {k: plain(v) for k, v in inner.items() if isinstance(v, str)} if isinstance(inner, dict) else {}
 
 
 def _finding(entry: dict[str, Any]) -> str:
@@ -175,6 +175,7 @@ def _listing(language: str, key: str, strongest: list[list[Effect]]) -> str:
             for e in group
         )
         label = effect_name(language, first.kind, first.name, first.label)
+        label = f"\u2068{label}\u2069"  # a title written from right to left keeps to itself
         parts.append(say(language, "effects.one", label=label, list=", ".join(changes)))
     return say(language, key, list="; ".join(parts))
 

@@ -8,6 +8,7 @@ told by colour alone: shape or dash says it a second time. Intervals are drawn w
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import altair as alt
@@ -48,6 +49,7 @@ def alt_field(name: str) -> str:
     return name.replace(".", "\\.").replace("[", "\\[").replace("]", "\\]")
 
 
+@functools.cache
 def forest() -> Spec:
     """Return effects with their intervals, one line each; claimed ones are filled and point in their direction."""
     y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
@@ -90,6 +92,7 @@ def _zero() -> Any:
     return _line_at_zero().encode(x=alt.datum(0))
 
 
+@functools.cache
 def ranks() -> Spec:
     """Return the first places of the ranking with their intervals; those that may be the best are filled."""
     y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
@@ -122,6 +125,7 @@ def ranks() -> Spec:
     return _finish(alt.layer(_zero(), interval, point).properties(height=alt.Step(20)))
 
 
+@functools.cache
 def dose() -> Spec:
     """Return the difference to the ungapped variant against the share of text dropped, one line per gap kind.
 
@@ -155,6 +159,7 @@ def dose() -> Spec:
     return _finish(alt.layer(zero, line, interval, point).properties(height=320))
 
 
+@functools.cache
 def reliability() -> Spec:
     """Return how much of the difference between runs is the set and not the seed, per item family, with intervals."""
     y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
@@ -188,6 +193,7 @@ def reliability() -> Spec:
     return _finish(alt.layer(interval, point).properties(height=alt.Step(26)))
 
 
+@functools.cache
 def curves() -> Spec:
     """Return the median loss by arm with the band of the middle half, over a few single runs (rows of `sample`)."""
     x = alt.X("tokens:Q", title="@axis.tokens", axis=alt.Axis(format="~s", tickCount=6))
@@ -212,6 +218,7 @@ def curves() -> Spec:
     return _finish(alt.layer(single, band, line).properties(height=360))
 
 
+@functools.cache
 def times() -> Spec:
     """Return the forecast of each stage with its range, and the measured time beside it, on a logarithmic axis."""
     y = alt.Y("stage:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
@@ -242,6 +249,7 @@ def times() -> Spec:
     return _finish(alt.layer(interval, point).properties(height=alt.Step(26)))
 
 
+@functools.cache
 def genres() -> Spec:
     """Return the number of books per genre, training books and held-out ones apart."""
     pools = ["@term.train", "@term.held_out"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ltm.errors import LtmError
@@ -19,6 +20,7 @@ from ltm.records import Book, Effect, Item, Measure, Ranked, Rejected, Reliabili
 from ltm.store import WorkFolder, read_json, read_rows
 
 Row = TypeVar("Row")
+_UNSEEN = re.compile("[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+")
 MISSING, DAMAGED = "missing", "damaged"
 
 
@@ -62,7 +64,8 @@ def read_inputs(work: WorkFolder) -> Inputs:
         except LtmError:
             problems[name] = DAMAGED if path.exists() else MISSING
             return []
-        if any(not _fits(row, _field_kinds(cls)) for row in found):
+        kinds = _field_kinds(cls)
+        if any(not _fits(row, kinds) for row in found):
             problems[name] = DAMAGED
             return []
         return found
@@ -83,7 +86,7 @@ def read_inputs(work: WorkFolder) -> Inputs:
         problems["runs"] = DAMAGED if unreadable else MISSING
     return Inputs(
         study=mapping("study.json"),
-        books=rows("books/catalogue.parquet", Book),
+        books=[_named(book) for book in rows("books/catalogue.parquet", Book)],
         rejected=rows("books/rejected.parquet", Rejected),
         variants=rows("sets/variants.parquet", Variant),
         shards=rows("tokens/shards.parquet", Shard),
@@ -91,7 +94,7 @@ def read_inputs(work: WorkFolder) -> Inputs:
         runs=runs,
         measures=rows("scores/measures.parquet", Measure),
         reliability=rows("scores/reliability.parquet", Reliability),
-        effects=rows("patterns/effects.parquet", Effect),
+        effects=[replace(e, label=plain(e.label)) for e in rows("patterns/effects.parquet", Effect)],
         ranked=rows("patterns/ranking.parquet", Ranked),
         findings=mapping("patterns/findings.json"),
         forecast=mapping("forecast.json"),
@@ -106,9 +109,10 @@ def _read_runs(work: WorkFolder) -> tuple[list[Run], int]:
     """Return the finished runs in the order of their ids, and how many run files could not be used."""
     folder = work.path("runs")
     runs, unreadable = [], 0
+    kinds = _field_kinds(Run)
     for path in sorted(folder.glob("*/run.json")) if folder.is_dir() else []:
         try:
-            run = _run(read_json(path))
+            run = _run(read_json(path), kinds)
         except (LtmError, OSError):
             run = None
         if run is None:
@@ -118,11 +122,10 @@ def _read_runs(work: WorkFolder) -> tuple[list[Run], int]:
     return runs, unreadable
 
 
-def _run(raw: Any) -> Run | None:
+def _run(raw: Any, kinds: dict[str, Any]) -> Run | None:
     """Return a run from its JSON, in which NaN stands as null; None when a field is absent or of another type."""
     if not isinstance(raw, dict):
         return None
-    kinds = _field_kinds(Run)
     values: dict[str, Any] = {}
     for name, kind in kinds.items():
         value = raw.get(name)
@@ -141,6 +144,19 @@ def _numbers(values: Any) -> list[float]:
     if not isinstance(values, list):
         return []
     return [math.nan if number(value) is None else value for value in values]
+
+
+def plain(text: str) -> str:
+    """Return text without control characters and without marks that turn the direction of what follows.
+
+    >>> plain("one\\u202etwo\\nthree")
+    'one two three'
+    """
+    return _UNSEEN.sub(" ", text).strip()
+
+
+def _named(book: Book) -> Book:
+    return replace(book, title=plain(book.title), author=plain(book.author), genre=plain(book.genre))
 
 
 def number(value: Any) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ltm.dashboard.section import DashboardSection
 from ltm.progress import Progress
-from ltm.store import WorkFolder, write_text
+from ltm.store import WorkFolder, store_error, write_text
 from ltm.units import format_bytes
 
 VERSION = 1
@@ -29,6 +29,9 @@ def build(section: DashboardSection, work: WorkFolder, progress: Progress) -> Pa
     given = Path(section.path).expanduser()
     path = given if given.is_absolute() else work.path(section.path)
     page = make_page(read_inputs(work), section.language)
-    write_text(path, page)
+    try:
+        write_text(path, page)
+    except OSError as error:  # the folder of an absolute path cannot be made
+        raise store_error(error, path) from error
     progress.say(f"dashboard {path} ({format_bytes(len(page.encode()))})")
     return path

@@ -69,7 +69,7 @@ def _findings(section: PatternsSection, table: Any, estimated: Any, ranking: Any
         "abilities": abilities,
         "findings": words.findings(estimated.effects, table.abilities),
         "not_told_apart": words.not_told_apart(estimated.effects, table.abilities),
-        "notes": words.notes(table, estimated.skipped, ranking),
+        "notes": words.notes(table, estimated, ranking),
         "ranked_by": list(ranking.by),
         "n_tied_with_best": sum(row.tied_with_best for row in ranking.rows),
         "top": [_placed(row) for row in ranking.rows[: section.top]],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ltm.patterns.effects import KINDS
+from ltm.patterns.effects import KINDS, Estimated
 from ltm.patterns.locale import (
     LANGUAGES,
     Language,
@@ -103,15 +104,12 @@ def _feature(effect: Effect, amount: str, language: Language) -> str:
     name = term("feature", effect.name, language)
     if language == "en":
         return f"sets of books with more “{name}” score {amount} per standard deviation between sets"
-    return f"чем больше у книг набора признак «{name}», тем результат {_comparative(effect, language)}: " + (
-        f"{amount} на одно стандартное отклонение между наборами"
+    moves = "выше" if effect.estimate > 0 else "ниже"
+    size = amount.rsplit(" ", 1)[0]
+    return (
+        f"чем больше у книг набора признак «{name}», тем результат {moves}: "
+        f"{size} на одно стандартное отклонение между наборами"
     )
-
-
-def _comparative(effect: Effect, language: Language) -> str:
-    if language == "en":
-        return "higher" if effect.estimate > 0 else "lower"
-    return "выше" if effect.estimate > 0 else "ниже"
 
 
 def _order(effect: Effect, amount: str, language: Language) -> str:
@@ -204,12 +202,12 @@ def _not_measurable(facts: Ability) -> Text:
     }
 
 
-def notes(table: Table, skipped: Mapping[tuple[str, str], str], ranking: Ranking) -> list[dict[str, Any]]:
+def notes(table: Table, estimated: Estimated, ranking: Ranking) -> list[dict[str, Any]]:
     """Return what a reader must know beside the findings: what is missing, and what was left out."""
     found: list[Text] = []
     found += [{lang: _missing(name, lang) for lang in LANGUAGES} for name in SCORED if name not in table.abilities]
     reasons: dict[tuple[str, str], list[str]] = {}
-    for (name, kind), reason in skipped.items():
+    for (name, kind), reason in estimated.skipped.items():
         if reason in _WHY_SKIPPED:
             reasons.setdefault((kind, reason), []).append(name)
     for (kind, reason), names in reasons.items():
@@ -221,6 +219,11 @@ def notes(table: Table, skipped: Mapping[tuple[str, str], str], ranking: Ranking
         found.append(
             {"en": f"Left out: {reason} ({count}).", "ru": f"Не учтено: {_DROPPED.get(reason, reason)} ({count})."}
         )
+    found += [
+        _power(name, summary.smallest_book_effect, summary.n_sets, table.abilities[name].unit)
+        for name, summary in estimated.summaries.items()
+        if table.abilities[name].admitted and math.isfinite(summary.smallest_book_effect)
+    ]
     found.append(_ranking_note(ranking))
     return [{"text": text} for text in found]
 
@@ -256,6 +259,17 @@ def _residual_unit(name: str) -> Text:
         "standard deviations within sets.",
         "ru": f"{_head(name, 'ru')}: разброс между повторами неизвестен, поэтому влияние выражено в остаточных "
         "стандартных отклонениях внутри наборов.",
+    }
+
+
+def _power(name: str, smallest: float, n_sets: int, unit: str) -> Text:
+    size = {lang: f"{number(smallest, lang)} {term('unit', unit, lang)}" for lang in LANGUAGES}
+    forms = ("наборе", "наборах", "наборах")
+    return {
+        "en": f"{_head(name, 'en')}: with {units_compared('book', n_sets, 'en')}, a book that changes the score by "
+        f"{size['en']} is found four times in five; smaller effects are often missed.",
+        "ru": f"{_head(name, 'ru')}: на {counted(n_sets, forms)} книга, меняющая результат на {size['ru']}, "
+        "находится в четырёх случаях из пяти; более слабое влияние часто остаётся незамеченным.",
     }
 
 

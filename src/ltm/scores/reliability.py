@@ -108,11 +108,12 @@ def judge(
     """
     families = [_Family.of(table, by_chance, variants) for table, by_chance in zip(tables, chance, strict=True)]
     rows = [_family_row(family, gate) for family in families]
+    wholes = []
     for ability in dict.fromkeys(row.ability for row in rows):
         own = [(family, row) for family, row in zip(families, rows, strict=True) if row.ability == ability]
         admitted = [family for family, row in own if row.admitted]
-        rows.append(_ability_row(ability, admitted or [family for family, _ in own], bool(admitted), variants, gate))
-    return rows
+        wholes.append(_ability_row(ability, admitted or [family for family, _ in own], bool(admitted), variants, gate))
+    return rows + wholes
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,11 @@ from ltm.progress import Progress
 from ltm.records import Item, Measure, Reliability, Run, Score
 from ltm.scores import measures, reliability
 from ltm.scores.section import ScoresSection
-from ltm.store import WorkFolder, as_json, fingerprint, read_rows, write_bytes, write_rows
+from ltm.store import WorkFolder, as_json, fingerprint, read_json, read_rows, write_bytes, write_json, write_rows
+from ltm.tokens.tokenizer import identity
+
+if TYPE_CHECKING:
+    from ltm.runs.executors.local import LocalExecutor
 
 VERSION = 1
 UNTRAINED = "untrained-"
@@ -73,6 +77,42 @@ def score_run(work_root: str, run_id: str, bank: str = "a") -> dict[str, Any]:
         "cut_continuations": prepared.n_cut_continuations,
         "seconds": time.monotonic() - started,
     }
+
+
+def build(
+    section: ScoresSection, work: WorkFolder, runs: list[Run], workers: Callable[[], LocalExecutor], progress: Progress
+) -> Any:
+    """Score what has no scores yet on warm workers, then condense; `workers` starts them if they are needed.
+
+    Raises:
+        StoreError: a run cannot be scored.
+    """
+    from ltm.runs.executors.local import Job
+
+    _drop_stale_untrained(work)
+    wanted = [*untrained_ids(section), *(run.run_id for run in runs)]
+    todo = pending(work, wanted, bank_fingerprint(work, section.bank), section.bank)
+    if todo:
+        task = progress.task("scores", len(wanted), "models")
+        task.done = task.skipped = len(wanted) - len(todo)
+        jobs = [Job(run_id, (str(work.root), run_id, section.bank)) for run_id in todo]
+        for outcome in workers().map(score_run, jobs):
+            if not outcome.ok:
+                raise StoreError(f"model {outcome.key} cannot be scored: {outcome.error}", outcome.trace)
+            task.advance()
+    return condense(section, work, runs, progress)
+
+
+def _drop_stale_untrained(work: WorkFolder) -> None:
+    """Delete the scores of untrained models of another shape or tokenizer; runs have ids of their own for that."""
+    from ltm.runs.queue import read_jobs
+
+    mark = fingerprint([read_jobs(work)[0].model.model_dump(), identity(work)])
+    path = work.path("scores", "untrained.json")
+    if not path.exists() or read_json(path) != mark:
+        for stale in work.path("scores").rglob(f"{UNTRAINED}*.parquet"):
+            stale.unlink()
+        write_json(path, mark)
 
 
 def condense(section: ScoresSection, work: WorkFolder, runs: list[Run], progress: Progress) -> Any:
@@ -173,7 +213,9 @@ def _write(path: Path, run_id: str, prepared: Any, logprobs: NDArray[np.float64]
         "n_context_tokens": prepared.n_context_tokens,
     }
     schema = records.schema(Score)
-    table = pa.Table.from_arrays([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema)
+    table = pa.Table.from_arrays(
+        [pa.array(columns[name], schema.field(name).type) for name in schema.names], schema=schema
+    )
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({_METADATA: mark.encode()}), sink, compression="zstd")
     write_bytes(path, sink.getvalue().to_pybytes())

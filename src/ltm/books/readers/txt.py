@@ -22,6 +22,7 @@ _MARKS = (  # UTF-32 before UTF-16: its little-endian mark begins with that of U
 _DECLARED = re.compile(rb"(?:character set encoding|charset|encoding)\s*[:=]\s*[\"']?([A-Za-z0-9_.:-]{3,20})", re.I)
 _CYRILLIC = ("cp1251", "koi8-r", "cp866", "iso8859-5", "mac-cyrillic")
 _FREQUENT = frozenset("оеаинтсрвлкмдпу")  # 15 lower-case letters make three quarters of Russian text
+_WESTERN = frozenset("àáâäãåæçèéêëìíîïñòóôöõøœùúûüÿßÀÁÂÄÅÆÇÈÉÊËÍÎÏÑÓÔÖØŒÙÚÛÜŸ“”‘’«»–—…¿¡°§©£½¼¾·º\xa0")
 _OTHERS = ("cp1252", "cp1250", "cp1253", "cp1254", "cp1255", "cp1257", "latin-1", "gb18030", "big5", "shift_jis")
 _SAMPLE_BYTES = 65_536
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\ufffd]")
@@ -69,7 +70,8 @@ def _guess(data: bytes) -> str:
         return declared
     if _nearly_utf8(data):
         return "utf-8"
-    if high > 0.02 * max(letters, 1) and (other := _normalizer_guess(sample)):
+    western = sum(letter in _WESTERN for letter in sample.decode("cp1252", errors="replace"))
+    if western < 0.95 * high and (other := _normalizer_guess(sample)):
         return other
     # bytes 80-9F are curly quotes and dashes in cp1252 and nothing at all in latin-1
     return "cp1252" if any(0x80 <= byte <= 0x9F for byte in data) else "latin-1"
