@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import kstest, rankdata
 
 from ltm.patterns.effects import Estimated, estimate_effects
+from ltm.patterns.order import late_weight
 from ltm.patterns.ranking import rank
 from ltm.patterns.simulate import Planted, simulate, true_book_effects, true_mean
 from ltm.patterns.table import Rows, make_table
@@ -68,6 +69,13 @@ def planted_books(label: str, planted: Planted, campaigns: int, redraws: int) ->
 ALL_GAPS = dict.fromkeys(("scattered", "blocks", "chapters", "head"), -2.0)
 
 
+def lateness_spread(rows: Rows) -> float:
+    """Effects are per observed standard deviation of lateness; the planted one is per its expected value."""
+    values = {b: book.features["feature_1"] for b, book in rows.books.items()}
+    ordered = [v for v in rows.variants if v.template == "order" and v.order != "shuffled"]
+    return float(np.std([late_weight(v, values) for v in ordered]) * np.sqrt(3.0 * len(ordered[0].book_ids)))
+
+
 def within(campaigns: int) -> None:
     planted = Planted(
         n_seeds=8, n_order=40, n_gaps=40, gap_effects=ALL_GAPS,
@@ -77,7 +85,8 @@ def within(campaigns: int) -> None:
     cover: dict[str, list[bool]] = {name: [] for name in truth}
     claimed: dict[str, list[bool]] = {}
     for seed in range(campaigns):
-        _, found = study(planted, seed)
+        rows, found = study(planted, seed)
+        truth["late:feature_1"] = 0.7 * lateness_spread(rows)
         for e in found.effects:
             if e.name in truth:
                 cover[e.name].append(e.low <= truth[e.name] <= e.high)

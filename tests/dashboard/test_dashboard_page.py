@@ -14,7 +14,7 @@ from ltm.dashboard import page
 from ltm.dashboard.inputs import read_inputs
 from ltm.dashboard.names import effect_name
 from ltm.dashboard.section import DashboardSection
-from ltm.dashboard.stage import build
+from ltm.dashboard.stage import build, page_path
 from ltm.dashboard.tables import script_json
 from ltm.dashboard.words import LANGUAGES, Duration, Fixed, Percent, Signed, entries, say, show
 from ltm.errors import StoreError
@@ -189,9 +189,20 @@ def test_runs_with_nan_and_foreign_run_files(tmp_path: Path) -> None:
     assert "2 run files cannot be read" in page.make_page(inputs, "en")
 
 
+def test_times_are_compared_over_the_same_stages(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path)
+    stages = [{"stage": "runs", "seconds": 600, "low": 300, "high": 900}, {"stage": "scores", "seconds": 60}]
+    write_json(work.path("forecast.json"), {"stages": stages})
+    write_json(work.path("timings.json"), {"stages": {"books": 5000, "runs": 660}, "current": {"stage": "scores"}})
+    text = page.make_page(read_inputs(work), "en")
+    assert "The work took 11\u00a0min; the forecast was 10\u00a0min." in text
+    assert "1 of 1 stages ended inside its forecast range." in text
+
+
 def test_page_is_written_where_the_section_says(tmp_path: Path) -> None:
     work = WorkFolder(tmp_path / "work")
-    assert build(DashboardSection(), work, QUIET) == tmp_path / "work" / "ltm_result_dashboard.html"
+    default = tmp_path / "work" / "ltm_result_dashboard.html"
+    assert build(DashboardSection(), work, QUIET) == page_path(DashboardSection(), work) == default
     elsewhere = tmp_path / "elsewhere" / "page.html"
     assert build(DashboardSection(path=str(elsewhere)), work, QUIET) == elsewhere
     assert elsewhere.exists()

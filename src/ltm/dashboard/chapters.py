@@ -248,8 +248,9 @@ def time_chapter(inputs: Inputs) -> Chapter:
     needs = ("forecast.json", "timings.json")
     if not rows:
         return Chapter(both("time.none"), needs=needs)
-    forecast = sum(row["forecast"] or 0 for row in rows)
-    measured = sum(row["measured"] or 0 for row in rows)
+    paired = [row for row in rows if row["forecast"] and row["measured"]] or rows  # a total compares like with like
+    forecast = sum(row["forecast"] or 0 for row in paired)
+    measured = sum(row["measured"] or 0 for row in paired)
     if forecast and measured:
         finding = both("time.both", measured=Duration(measured), forecast=Duration(forecast))
         ranged = [r for r in rows if None not in (r["low"], r["high"], r["measured"])]

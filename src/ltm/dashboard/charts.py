@@ -198,8 +198,9 @@ def curves() -> Spec:
     """Return the median loss by arm with the band of the middle half, over a few single runs (rows of `sample`)."""
     x = alt.X("tokens:Q", title="@axis.tokens", axis=alt.Axis(format="~s", tickCount=6))
     y = alt.Y("loss:Q", title="@axis.loss", scale=alt.Scale(zero=False))
-    colour = alt.Color("arm:N", scale=_series("arm", _SERIES_COLOURS), legend=alt.Legend(title=None))
-    dash = alt.StrokeDash("arm:N", scale=_series("arm", _DASHES), legend=alt.Legend(title=None))
+    legend = alt.Legend(title=None, symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=2.5, symbolSize=400)
+    colour = alt.Color("arm:N", scale=_series("arm", _SERIES_COLOURS), legend=legend)
+    dash = alt.StrokeDash("arm:N", scale=_series("arm", _DASHES), legend=legend)
     single = _rows("sample").mark_line(strokeWidth=0.7, opacity=0.45, color="$quiet").encode(x=x, y=y, detail="run:N")
     band = _rows().mark_area(opacity=0.13).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
     line = (

@@ -15,6 +15,16 @@ from ltm.units import format_bytes
 VERSION = 1
 
 
+def page_path(section: DashboardSection, work: WorkFolder) -> Path:
+    """Return where the page of a study lies: inside the work folder, or at the absolute path of the section.
+
+    Raises:
+        StoreError: a relative path leads out of the work folder.
+    """
+    given = Path(section.path).expanduser()
+    return given if given.is_absolute() else work.path(section.path)
+
+
 def build(section: DashboardSection, work: WorkFolder, progress: Progress) -> Path:
     """Write the page and return its path.
 
@@ -26,8 +36,7 @@ def build(section: DashboardSection, work: WorkFolder, progress: Progress) -> Pa
     from ltm.dashboard.inputs import read_inputs
     from ltm.dashboard.page import make_page
 
-    given = Path(section.path).expanduser()
-    path = given if given.is_absolute() else work.path(section.path)
+    path = page_path(section, work)
     page = make_page(read_inputs(work), section.language)
     try:
         write_text(path, page)

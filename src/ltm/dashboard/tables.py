@@ -33,11 +33,11 @@ RANK_COLUMNS: list[Column] = [
     ("posterior", "sign"),
     ("low", "sign"),
     ("high", "sign"),
+    ("tied", "term"),
     ("order", "term"),
     ("gap_kind", "term"),
     ("density", "pct"),
     ("raw", "sign"),
-    ("tied", "term"),
 ]
 DOSE_COLUMNS: list[Column] = [
     ("ability", "term"),
