@@ -73,7 +73,7 @@ def test_scenes_hold_the_same_text_in_both_orders(families):
     book = EvalBook.of(as_book(text), text)
     sizes = Sizes(100, 60, 40, "N.")
     golds = []
-    for draft in scene_order(book, families["L1"], sizes, np.random.default_rng(2)):
+    for draft in scene_order(book, families["L1h"], sizes, np.random.default_rng(2)):
         one, two = (c.split("\n\n") for c in draft.continuations)
         assert one == two[::-1]
         right = draft.continuations[draft.gold].replace("\n\n", " ")
@@ -88,7 +88,7 @@ def test_scenes_do_not_cross_chapters(families):
     starts = [0, *np.cumsum([len(p) + 1 for p in parts])[:-1].tolist()]
     book = EvalBook.of(as_book(text, starts), text)
     assert len(book.chapters) == 3
-    drafts = list(scene_order(book, families["L1"], Sizes(100, 60, 40, "N."), np.random.default_rng(2)))
+    drafts = list(scene_order(book, families["L1h"], Sizes(100, 60, 40, "N."), np.random.default_rng(2)))
     assert drafts
     for draft in drafts:
         right = draft.continuations[draft.gold].replace("\n\n", " ")
@@ -98,7 +98,7 @@ def test_scenes_do_not_cross_chapters(families):
 def test_suffix_options_are_equally_long_and_the_right_one_follows(families):
     text = story()
     book = EvalBook.of(as_book(text), text)
-    drafts = list(suffix(book, families["L2"], Sizes(80, 30, 40, "N."), np.random.default_rng(3)))
+    drafts = list(suffix(book, families["L2h"], Sizes(80, 30, 40, "N."), np.random.default_rng(3)))
     assert len(drafts) > 20
     for draft in drafts:
         assert draft.contexts == [draft.contexts[0]] * 4 + ["N."] * 4
@@ -136,3 +136,25 @@ def test_broken_paragraph_is_from_elsewhere(families):
         assert true.replace("\n\n", " ") + draft.continuations[0] in text
         assert broken.split("\n\n")[0] == true.split("\n\n")[0]
         assert broken.replace("\n\n", " ") not in text
+
+
+def test_cuts_after_any_word_keep_the_text_whole(families):
+    text = story()
+    book = EvalBook.of(as_book(text), text)
+    sizes = Sizes(80, 30, 40, "N.")
+    scenes = list(scene_order(book, families["L1"], sizes, np.random.default_rng(2)))
+    assert len(scenes) > 20
+    for draft in scenes:
+        assert draft.continuations[draft.gold] in text
+        words = [c.split() for c in draft.continuations]
+        assert words[0] == words[1][30:] + words[1][:30]
+        assert len(words[0]) == 60
+    suffixes = list(suffix(book, families["L2"], sizes, np.random.default_rng(3)))
+    assert len(suffixes) > 20
+    inside = 0
+    for draft in suffixes:
+        options = draft.continuations[:4]
+        follows = [draft.contexts[0] + option in text for option in options]
+        assert [i for i, yes in enumerate(follows) if yes] == [draft.gold]
+        inside += sum(not option.startswith(" The ") for i, option in enumerate(options) if i != draft.gold)
+    assert inside > 2 * len(suffixes)  # distractors, too, begin inside a sentence

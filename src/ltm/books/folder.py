@@ -28,12 +28,14 @@ class BookFile:
     problem: str = ""  # why it cannot be opened
 
 
-def check_folder(path: str) -> Path:
+def check_folder(path: str | None) -> Path:
     """Return the library folder.
 
     Raises:
-        LibraryError: it does not exist, is not a folder, or may not be read.
+        LibraryError: none is named, it does not exist, is not a folder, or may not be read.
     """
+    if path is None:
+        raise LibraryError("the study does not say where its books are", "give a folder: --set books.path=DIR")
     root = Path(path).expanduser()
     try:
         if not root.exists():

@@ -13,7 +13,8 @@ class BooksSection(Section):
     """Which books there are, and which authors are kept for the eval set."""
 
     source: Literal["kjv", "folder"] = "kjv"
-    """Where the books come from: `kjv` is the library inside ltm (66 books), `folder` is a folder of your own."""
+    """Where the books come from: `kjv` is the library inside ltm (66 books), `folder` is a folder of your own
+    (`path`)."""
     path: str | None = None
     """The folder of books, from the current directory; setting it makes `source` a folder."""
     manifest: str | None = None
@@ -38,9 +39,3 @@ class BooksSection(Section):
         if isinstance(data, dict) and data.get("path"):
             return {**data, "source": "folder"}
         return data
-
-    @model_validator(mode="after")
-    def _folder_needs_path(self) -> BooksSection:
-        if self.source == "folder" and not self.path:
-            raise ValueError("a `folder` source needs `path`: the folder of books")
-        return self

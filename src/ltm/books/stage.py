@@ -39,11 +39,11 @@ def inputs(section: BooksSection) -> dict[str, Any]:
     """Return plain values that change when the library's files do; nothing is read but names, sizes and times.
 
     Raises:
-        LibraryError: the folder does not exist, is not a folder, or may not be read.
+        LibraryError: no folder is named, or it does not exist, is not a folder, or may not be read.
         InputError: the manifest that the section names does not exist.
         MissingPartError: the embedded library's package is not installed.
     """
-    if section.source == "kjv" or section.path is None:
+    if section.source == "kjv":
         return {"kjv": kjv.package_version()}
     root = check_folder(section.path)
     manifest = find_manifest(root, section.manifest)
@@ -112,7 +112,7 @@ class _Source:
 
 def _open(section: BooksSection, seed: int) -> _Source:
     wanted = Wanted(frozenset(language.lower() for language in section.languages), section.min_words)
-    if section.source == "kjv" or section.path is None:
+    if section.source == "kjv":
         embedded = kjv.load()
         order = _order(len(embedded), section, seed)
         return _Source(([prepare_kjv(embedded[i], wanted, i)] for i in order), len(embedded), "books", [])

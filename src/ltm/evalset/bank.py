@@ -70,7 +70,7 @@ def build_bank(
     }
     items: list[Item] = []
     tallies: dict[str, Tally] = {}
-    for family in eval_file.families:
+    for family in (family for family in eval_file.families if family.items):
         tally = tallies[family.name] = Tally(items_per_family or family.items)
         if family.builder == "frames":
             sources = _template_sources(family, materials, languages, seed, bank)

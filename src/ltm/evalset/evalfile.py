@@ -113,7 +113,7 @@ class Family(Section):
     rule: Rule
     """How the probabilities of an item become one number."""
     items: Annotated[int, Field(ge=0, le=20_000)]
-    """Items in each bank."""
+    """Items in each bank; 0 turns the family off."""
     context_words: Words = 100
     """Words of the context in an item of full length."""
     option_words: Words = 40
@@ -122,6 +122,9 @@ class Family(Section):
     """Options of a choice, the right one included."""
     gap_words: Words = 40
     """Words since the answer was last named (name recall)."""
+    cut: Literal["sentence", "word"] = "sentence"
+    """Where scenes and suffixes are cut: between sentences, or after any word, which is easier: the broken sentence
+    helps (scene order, suffix)."""
     frames: dict[str, list[Frame]] = Field(default_factory=dict)
     """Templates by language (frames)."""
 

@@ -20,19 +20,19 @@ from ltm.evalset.passages import Draft, EvalBook, Sizes
 _NAME = re.compile(r"[^\W\d_]{3,}")
 _TITLES = {"Mrs", "Miss", "Messrs", "Sir", "Lord", "Lady", "Madame", "Monsieur"}  # they name nobody in particular
 _TRIES = 40  # places looked at for the distractors of one item
+_MAX_SKIP = 12  # words into a sentence at which a distractor of the easy kind may begin
 _SAME_STEM = 4  # letters; Simon and Simons, or a Russian name in two cases, are not two names
 
 
 def scene_order(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
     """Yield two adjacent scenes in both orders: the cells hold the same text."""
-    del family
+    joint = "\n\n" if family.cut == "sentence" else " "
     for first in book.tiles(2 * sizes.option, rng):
-        one = book.span(first, sizes.option)
-        two = book.span(one.next_sentence, sizes.option) if one else None
-        if one is None or two is None or _crosses(book, first, two.next_sentence):
+        scenes = _scenes(book, family, first, sizes.option)
+        if scenes is None:
             continue
-        a, b = book.slice(one), book.slice(two)
-        cells, gold = _shuffled([f"{a}\n\n{b}", f"{b}\n\n{a}"], rng)
+        a, b = scenes
+        cells, gold = _shuffled([f"{a}{joint}{b}", f"{b}{joint}{a}"], rng)
         yield Draft(book.book.book_id, book.book.language, ["", ""], cells, gold)
 
 
@@ -42,12 +42,13 @@ def suffix(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generato
     The first half of the cells has the context, the second half the neutral one.
     """
     for first in book.tiles(sizes.context + sizes.option, rng):
-        span = book.span(first, sizes.context)
-        gold_text = book.exact(span.next_sentence, sizes.option) if span else None
-        if span is None or gold_text is None or _crosses(book, first, span.next_sentence + 1):
+        found = _continued(book, family, first, sizes)
+        if found is None:
             continue
-        context = book.slice(span)
-        others = _like(book, context, gold_text, (span.start, span.end + len(gold_text)), sizes.option, rng)
+        context, gold_text = found
+        start = book.starts[first]
+        avoid = (start, start + len(context) + len(gold_text) + 2)
+        others = _like(book, family, context, gold_text, avoid, sizes.option, rng)
         if len(others) < family.options - 1:
             continue
         options, gold = _shuffled([gold_text, *others[: family.options - 1]], rng)
@@ -97,6 +98,28 @@ def coherence(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Gener
         yield Draft(book.book.book_id, book.book.language, contexts, [f" {after}"] * 2, gold)
 
 
+def _scenes(book: EvalBook, family: Family, first: int, n_words: int) -> tuple[str, str] | None:
+    if family.cut == "word":
+        a, b = book.exact(first, n_words), book.exact(first, n_words, skip=n_words)
+        return None if a is None or b is None else (a, b)
+    one = book.span(first, n_words)
+    two = book.span(one.next_sentence, n_words) if one else None
+    if one is None or two is None or _crosses(book, first, two.next_sentence):
+        return None
+    return book.slice(one), book.slice(two)
+
+
+def _continued(book: EvalBook, family: Family, first: int, sizes: Sizes) -> tuple[str, str] | None:
+    if family.cut == "word":
+        context, gold = book.exact(first, sizes.context), book.exact(first, sizes.option, skip=sizes.context)
+        return None if context is None or gold is None else (context, gold)
+    span = book.span(first, sizes.context)
+    text = book.exact(span.next_sentence, sizes.option) if span else None
+    if span is None or text is None or _crosses(book, first, span.next_sentence + 1):
+        return None
+    return book.slice(span), text
+
+
 def _choice(book: EvalBook, context: str, neutral: str, options: list[str], gold: int) -> Draft:
     n = len(options)
     return Draft(book.book.book_id, book.book.language, [context] * n + [neutral] * n, options * 2, gold)
@@ -115,7 +138,13 @@ def _crosses(book: EvalBook, first: int, last: int) -> bool:
 
 
 def _like(
-    book: EvalBook, context: str, gold: str, avoid: tuple[int, int], n_words: int, rng: np.random.Generator
+    book: EvalBook,
+    family: Family,
+    context: str,
+    gold: str,
+    avoid: tuple[int, int],
+    n_words: int,
+    rng: np.random.Generator,
 ) -> list[str]:
     """Return pieces of the same book outside `avoid`, nearest to `gold` in how many names they share with `context`."""
     known = set(_capitals(context))
@@ -123,13 +152,15 @@ def _like(
     pieces: list[tuple[int, str]] = []
     used = [avoid]
     for index in rng.integers(0, len(book.starts), size=_TRIES):
-        piece = book.exact(int(index), n_words)
-        if piece is None:
+        skip = int(rng.integers(1, _MAX_SKIP)) if family.cut == "word" else 0
+        piece = book.exact(int(index), n_words, skip)
+        if piece is None or piece == gold:
             continue
         start = book.starts[int(index)]
-        if any(start < high and start + len(piece) > low for low, high in used) or piece == gold:
+        end = start + 2 * _MAX_SKIP * skip + len(piece)  # words have fewer letters than twice that
+        if any(start < high and end > low for low, high in used):
             continue
-        used.append((start, start + len(piece)))
+        used.append((start, end))
         pieces.append((abs(len(known & set(_capitals(piece))) - wanted), piece))
     return [piece for _, piece in sorted(pieces, key=lambda pair: pair[0])]
 

@@ -10,7 +10,7 @@ import bisect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -116,17 +116,17 @@ class EvalBook:
                 best = index
         return Span(self.starts[first], self.ends[best - 1], best) if best > first else None
 
-    def exact(self, first: int, n_words: int) -> str | None:
-        """Return exactly `n_words` words from the beginning of a sentence, or None at the end of a chapter."""
+    def exact(self, first: int, n_words: int, skip: int = 0) -> str | None:
+        """Return exactly `n_words` words, `skip` words after the beginning of a sentence.
+
+        Returns None where no sentence begins, or where the chapter ends before.
+        """
         if first >= len(self.starts) or not self.opens[first]:
             return None
         stop = self.ends[self._chapter_end(first) - 1]
-        end = 0
-        for count, match in enumerate(_WORD.finditer(self.text, self.starts[first], stop), start=1):
-            end = match.end()
-            if count == n_words:
-                return self.text[self.starts[first] : end]
-        return None
+        words = islice(_WORD.finditer(self.text, self.starts[first], stop), skip, skip + n_words)
+        bounds = [match.span() for match in words]
+        return self.text[bounds[0][0] : bounds[-1][1]] if len(bounds) == n_words else None
 
     def slice(self, span: Span) -> str:
         """Return the text of a span."""

@@ -15,7 +15,8 @@ class EvalsetSection(Section):
     path: str | None = None
     """An eval file of your own; without it the one that comes with ltm (`ltm_eval_set.yaml`) is used."""
     items_per_family: Annotated[int, Field(ge=1, le=20_000)] | None = None
-    """Items of every family in each bank; without it the number that stands in the eval file."""
+    """Items of every family in each bank; without it the number that stands in the eval file. A family that is off
+    there (0 items) stays off."""
     context_words: Annotated[int, Field(ge=40, le=4000)] = 140
     """Words of the longest item, context and continuation together. 140 words of English are about 220 tokens of a
     2048-word vocabulary; raise it with the model's block size."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ltm.books.catalogue import TextStore, read_catalogue
@@ -25,6 +26,11 @@ from ltm.store import WorkFolder, read_json, write_json, write_rows
 VERSION = 1
 BANKS = ("a", "b")
 _LANGUAGE_SHARE = 0.1  # of the training books, from which on a language gets its own templates
+
+
+def inputs(section: EvalsetSection) -> str:
+    """Return the text of the eval file: another file, or a changed one, makes other items."""
+    return (Path(section.path) if section.path else evalfile.PACKAGED).read_text(encoding="utf-8")
 
 
 def build(section: EvalsetSection, work: WorkFolder, seed: int, progress: Progress) -> Any:

@@ -59,7 +59,7 @@ class Builder:
         section: Section = getattr(self.settings, name)
         stage: Any = import_module(f"ltm.{name}.stage")
         inputs = self._inputs(name, section, stage)
-        if self.work.output_of(name, inputs) is None:
+        if self.work.output_of(name, inputs) is None or self._is_missing(name):
             with self._timed(name):
                 if name == "dashboard":
                     made = str(stage.build(section, self.work, self.progress))
@@ -70,11 +70,22 @@ class Builder:
             self.work.finish(name, inputs, made)
         self.outputs[name] = str(self.work.output_of(name, inputs))
 
+    def _is_missing(self, name: str) -> bool:
+        """Return whether the page was deleted; it is the one thing that a user moves away."""
+        if name != "dashboard":
+            return False
+        from ltm.dashboard.stage import page_path
+
+        return not page_path(self.settings.dashboard, self.work).exists()
+
     def _inputs(self, name: str, section: Section, stage: Any) -> str:
         own = stage.inputs(section) if hasattr(stage, "inputs") else None
         needs = [self.outputs[key] for key in _NEEDS[name]]
         about = [self.settings.name, self.settings.question] if name == "dashboard" else []
-        return fingerprint([name, stage.VERSION, section.model_dump(), self.settings.seed, own, needs, about])
+        settings = section.model_dump(
+            exclude={"path", "manifest"}
+        )  # what files are matters, not where
+        return fingerprint([name, stage.VERSION, settings, self.settings.seed, own, needs, about])
 
     def _runs(self) -> None:
         """Train the runs that are not complete; each run carries its own marker."""

@@ -31,6 +31,8 @@ def problems(settings: StudySettings, document: Document) -> list[str]:
 def _check_library(settings: StudySettings, say: Say) -> None:
     from ltm.books.stage import inputs
 
+    if settings.books.source == "folder" and settings.books.path is None:
+        return  # a recipe that leaves the library to its user; `ltm run` asks for it
     key = "books.path" if settings.books.path else "books.source"
     try:
         files = inputs(settings.books)

@@ -1,0 +1,35 @@
+"""What tests share: where the development books lie, and how to write a small library of one's own."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REAL_BOOKS = Path(__file__).parents[2] / "shared" / "books"
+
+
+@pytest.fixture(scope="session")
+def real_books() -> Path:
+    """A folder of real books beside the project; absent for most people."""
+    if not REAL_BOOKS.is_dir():
+        pytest.skip("no folder of real books beside the project (../shared/books)")
+    return REAL_BOOKS
+
+
+@pytest.fixture(scope="session")
+def kjv_texts() -> dict[str, str]:
+    """The text of each book of the embedded library, by title."""
+    from ltm.books import kjv
+
+    return {book.title: book.text for book in kjv.load()}
+
+
+def shuffled_words(text: str, seed: int) -> str:
+    """Return the same words in random order, in lines of equal length: a book that teaches no grammar."""
+    words = np.array(text.split())
+    np.random.default_rng(seed).shuffle(words)
+    return "\n\n".join(" ".join(words[i : i + 25]) for i in range(0, len(words), 25))
