@@ -18,6 +18,7 @@ class Tokenizer:
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+        backend.encode_special_tokens = True  # a book that spells the start mark out is still only text
         self.vocab_size: int = backend.get_vocab_size()
         self.bos_id: int = backend.token_to_id(BOS)
 
