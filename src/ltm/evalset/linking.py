@@ -32,7 +32,8 @@ def scene_order(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Gen
         if scenes is None:
             continue
         a, b = scenes
-        cells, gold = _shuffled([f"{a}{joint}{b}", f"{b}{joint}{a}"], rng)
+        # the joint stands before both, so that either order has the same tokens and untrained models tie
+        cells, gold = _shuffled([f"{joint}{a}{joint}{b}", f"{joint}{b}{joint}{a}"], rng)
         yield Draft(book.book.book_id, book.book.language, ["", ""], cells, gold)
 
 

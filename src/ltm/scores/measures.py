@@ -16,6 +16,7 @@ no harm (gain, bits_per_byte). Sources: lm-evaluation-harness (normalisation by 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,12 @@ class FamilyTable:
         """Return the share of usable items that each run got right."""
         used = np.where((self.weight_RI > 0) & ~np.isnan(self.correct_RI), 1.0, 0.0)
         return ratio(np.nansum(self.correct_RI * used, axis=1), used.sum(1))
+
+    def answers(self) -> FamilyTable:
+        """Return the same items with right (1), tied (0.5) or wrong (0) in place of margins; unusable ones weigh 0."""
+        used = np.where((self.weight_RI > 0) & ~np.isnan(self.correct_RI), 1.0, 0.0)
+        right = np.where(used > 0, self.correct_RI, 0.0)
+        return dataclasses.replace(self, num_RI=right, weight_RI=used)
 
     def halves(self) -> NDArray[np.bool_]:
         """Return which items belong to the first of two fixed random halves of the books."""

@@ -123,6 +123,7 @@ class _Family:
     chance: float
     difference: float  # mean of the runs above chance
     se: float
+    z: float  # how clearly above chance: by margins or by right answers, whichever shows it better
     sd: float  # between runs
     icc: Icc
 
@@ -130,14 +131,16 @@ class _Family:
     def of(cls, table: FamilyTable, chance: FamilyTable, variants: Sequence[str]) -> _Family:
         values, by_chance = table.values(), chance.values()
         difference, se = _above_chance(table, chance)
+        zs = [_ratio(difference, se), _ratio(*_above_chance(table.answers(), chance.answers()))]
+        z = max((value for value in zs if math.isfinite(value)), default=math.nan)
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         level = float(by_chance.mean()) if len(by_chance) else math.nan
-        return cls(table, values, level, difference, se, sd, icc(values, variants))
+        return cls(table, values, level, difference, se, z, sd, icc(values, variants))
 
 
 def _family_row(family: _Family, gate: ScoresSection) -> Reliability:
     half = split_half([family.table], [family.sd]) if family.sd > 0 else math.nan
-    z = family.difference / family.se if family.se > 0 else math.nan
+    z = family.z
     n_items = int(np.count_nonzero(family.table.weight_RI.sum(0) > 0))
     reason = _reason(len(family.values), n_items, z, half, family.icc, gate)
     accuracy = family.table.accuracy()
@@ -172,7 +175,8 @@ def _ability_row(
     if live:
         values = np.mean([(f.values - f.chance) / f.sd for f in live], axis=0)
         se = math.sqrt(sum((f.se / f.sd) ** 2 for f in live)) / len(live)
-        z = sum(f.difference / f.sd for f in live) / len(live) / se if se > 0 else math.nan
+        together = _ratio(sum(f.difference / f.sd for f in live) / len(live), se)
+        z = max(together, min(f.z for f in live))  # at least as clear as its least clear family
         half = split_half([f.table for f in live], [f.sd for f in live])
     of_sets = icc(values, variants)
     reason = _reason(n_runs, n_items, z, half, of_sets, gate)
@@ -239,6 +243,10 @@ def _above_chance(table: FamilyTable, chance: FamilyTable) -> tuple[float, float
         if len(values) > 1:
             variance += float(np.var(values, ddof=1)) / len(values)
     return difference, math.sqrt(variance)
+
+
+def _ratio(difference: float, se: float) -> float:
+    return difference / se if se > 0 else math.nan
 
 
 def _unit_names(table: FamilyTable) -> list[str]:
