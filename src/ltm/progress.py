@@ -23,6 +23,7 @@ class Progress:
         self.quiet = quiet
         self.stream = stream or sys.stderr
         self.terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.seconds_ahead = 0.0  # forecast of the stages after this one, so that people see when all is done
         self._drawn_at = 0.0
         self._bar_width = 0
 
@@ -77,6 +78,8 @@ class Task:
             here = self.done - self.skipped
             seconds_left = elapsed / here * (self.total - self.done) if here else float("nan")
         left = f", about {format_seconds(seconds_left)} left" if self.done < self.total else ""
+        if left and self.progress.seconds_ahead:
+            left += f" ({format_seconds(seconds_left + self.progress.seconds_ahead)} to the end of the study)"
         took = f" in {format_seconds(elapsed)}" if self.done >= self.total else ""
         text = f"{self.stage:<9} {self.done}/{self.total} {self.unit}{left}{took}"
         self.progress.draw(f"{text} · {note}" if note else text, self.done >= self.total)

@@ -18,6 +18,7 @@ from ltm.progress import Progress
 from ltm.runs import queue
 from ltm.runs.queue import Recipe
 from ltm.store import WorkFolder, fingerprint, read_json, write_json
+from ltm.study.plan import write_forecast
 from ltm.study.settings import StudySettings
 
 # What each stage reads of the stages before it.
@@ -47,12 +48,22 @@ class Builder:
     def build(self, stages: Sequence[str]) -> dict[str, Any]:
         """Build the stages; returns what was built and which runs failed."""
         with self._stack:
+            if "runs" in stages and not self.work.path("forecast.json").exists():
+                write_forecast(self.settings, self.work, self._workers(), self.progress)
             for name in stages:
+                self.progress.seconds_ahead = self._seconds_after(name, stages)
                 if name == "runs":
                     self._runs()
                 else:
                     self._stage(name)
         return {"built": self.built, "failed_runs": queue.failures(self.work, self.jobs)}
+
+    def _seconds_after(self, name: str, stages: Sequence[str]) -> float:
+        """Return the forecast of the stages that follow; 0 where there is no forecast."""
+        path = self.work.path("forecast.json")
+        later = set(stages[list(stages).index(name) + 1 :])
+        rows = read_json(path)["stages"] if path.exists() else []
+        return float(sum(row["seconds"] for row in rows if row["stage"] in later))
 
     def _stage(self, name: str) -> None:
         """Build a stage whose marker tells whether it stands."""
@@ -82,9 +93,7 @@ class Builder:
         own = stage.inputs(section) if hasattr(stage, "inputs") else None
         needs = [self.outputs[key] for key in _NEEDS[name]]
         about = [self.settings.name, self.settings.question] if name == "dashboard" else []
-        settings = section.model_dump(
-            exclude={"path", "manifest"}
-        )  # what files are matters, not where
+        settings = section.model_dump(exclude={"path", "manifest"})  # what files are matters, not where
         return fingerprint([name, stage.VERSION, settings, self.settings.seed, own, needs, about])
 
     def _runs(self) -> None:
@@ -93,9 +102,7 @@ class Builder:
         self.jobs = queue.plan_jobs(self.work, recipe)
         if any(queue.read_run(self.work, job.run_id) is None for job in self.jobs):
             from ltm.runs.stage import build
-            from ltm.study.plan import write_forecast
 
-            write_forecast(self.settings, self.work, self._workers(), self.progress)
             with self._timed("runs"):
                 build(self.work, recipe, self.jobs, self._workers(), self.progress)
         done = [job.run_id for job in self.jobs if queue.read_run(self.work, job.run_id) is not None]

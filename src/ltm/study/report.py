@@ -80,13 +80,12 @@ def findings_lines(study: Study) -> list[str]:
     """Return the strongest findings in words, or that nothing could be told apart."""
     language = study.settings.dashboard.language
     findings = read_json(study.work.path("patterns", "findings.json"))
-    claimed = [f for f in findings["findings"] if f["claimed"]][:_SHOWN_FINDINGS]
-    if claimed:
-        return ["strongest findings:", *(f"  {i}. {f['text'][language]}" for i, f in enumerate(claimed, 1))]
-    return [
-        "nothing could be told apart from chance:",
-        *(f"  - {f['text'][language]}" for f in findings["not_told_apart"][:3]),
-    ]
+    claimed = [f["text"][language] for f in findings["findings"] if f["claimed"]][:_SHOWN_FINDINGS]
+    unclear = [f["text"][language] for f in findings["not_told_apart"]][: _SHOWN_FINDINGS - len(claimed)]
+    lines = ["strongest findings:", *(f"  {i}. {text}" for i, text in enumerate(claimed, 1))] if claimed else []
+    if unclear:
+        lines += ["could not be told apart from chance:", *(f"  - {text}" for text in unclear)]
+    return lines or ["nothing was found out: too few runs were scored"]
 
 
 def page_path(study: Study) -> str:
