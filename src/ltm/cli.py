@@ -1,6 +1,6 @@
 """The command line: verbs only. Each parses its arguments, calls the study, and prints.
 
-Exit codes: 0 done, 1 some runs failed, 2 bad input, 3 budget reached, 130 stopped by the user (nothing lost).
+Exit codes: 0 done, 1 some runs failed or something broke, 2 bad input, 130 stopped by the user (nothing lost).
 """
 
 from __future__ import annotations
@@ -42,15 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
     except LtmError as error:
         if options.debug:
             traceback.print_exc()
-        label = "error" if error.exit_code != 3 else "stopped"
-        print(f"{label}: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("\nstopped; nothing is lost. The same command goes on where it was.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe went away (`| head`)
+    except BrokenPipeError:  # the reader of stdout went away (`| head`); progress alone never raises this
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,7 +115,9 @@ def _progress(options: argparse.Namespace) -> Any:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    from ltm.store import json_safe
+
+    print(json.dumps(json_safe(value), indent=1, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -130,8 +131,12 @@ def _init(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from ltm.errors import ConfigError
 
+    note = ""
     try:
-        problems = _load(options, recorded=False).check()
+        study = _load(options, recorded=False)
+        problems = study.check()
+        if study.settings.books.source == "folder" and not study.settings.books.path:
+            note = "; to run it, say where the books are: --set books.path=DIR"
     except ConfigError as error:
         problems = error.problems
     if options.json:
@@ -140,7 +145,7 @@ def _check(options: argparse.Namespace) -> int:
         print("\n".join(problems), file=sys.stderr)
         print(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}; nothing was started", file=sys.stderr)
     else:
-        print(f"{options.study}: fine")
+        print(f"{options.study}: fine{note}")
     return 2 if problems else 0
 
 
@@ -187,7 +192,8 @@ def _stage(options: argparse.Namespace) -> int:
     if options.command == "evalset" and options.show:
         from ltm.evalset.stage import show
 
-        print(show(study.work, options.show))
+        text = show(study.work, options.show)
+        _print_json({"items": text.split("\n--- ")}) if options.json else print(text)
         return 0
     value = stage_report(study, options.command)
     _print_json(value) if options.json else print(stage_text(options.command, value))

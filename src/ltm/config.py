@@ -156,8 +156,11 @@ def _split_override(text: str) -> tuple[str, Any]:
 def _collect_positions(node: Any, location: Location, positions: dict[Location, Position]) -> None:
     if isinstance(node, Mapping):
         for key, child in node.items():
-            line, column = node.lc.key(key)  # type: ignore[attr-defined]
-            positions[(*location, key)] = (line + 1, column + 1)
+            try:
+                line, column = node.lc.key(key)  # type: ignore[attr-defined]
+                positions[(*location, key)] = (line + 1, column + 1)
+            except KeyError:  # merged in by `<<`: the parent's place has to do
+                pass
             _collect_positions(child, (*location, key), positions)
     elif isinstance(node, list):
         for index, child in enumerate(node):

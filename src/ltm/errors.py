@@ -64,9 +64,3 @@ class TrainError(LtmError):
 
 class MissingPartError(InputError):
     """An optional package is not installed; the hint is the install line."""
-
-
-class BudgetReached(LtmError):
-    """The study stopped because its budget is used up; nothing is lost."""
-
-    exit_code = 3

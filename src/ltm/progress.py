@@ -31,8 +31,11 @@ class Progress:
         """Print one line."""
         if self.quiet:
             return
-        self._clear_bar()
-        print(text, file=self.stream, flush=True)
+        try:
+            self._clear_bar()
+            print(text, file=self.stream, flush=True)
+        except BrokenPipeError:  # whoever read the messages went away; the study goes on
+            self.quiet = True
 
     def task(self, stage: str, total: int, unit: str) -> Task:
         """Start counting `total` units of work of a stage."""
@@ -48,6 +51,12 @@ class Progress:
         if not self.terminal or finished:
             self.say(text)
             return
+        try:
+            self._draw_bar(text)
+        except BrokenPipeError:
+            self.quiet = True
+
+    def _draw_bar(self, text: str) -> None:
         self._clear_bar()
         width = os.get_terminal_size(self.stream.fileno()).columns if self.terminal else 80
         self.stream.write(text[: width - 1])

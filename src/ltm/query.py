@@ -32,19 +32,31 @@ def query(work: WorkFolder, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
     import duckdb
 
     connection = duckdb.connect(":memory:")
-    present = []
+    present: list[str] = []
+    damaged: list[str] = []
     for name, pattern in TABLES.items():
         if not any(work.root.glob(pattern)):
             continue
         path = str(work.root / pattern).replace("'", "''")
         reader = "read_json_auto" if pattern.endswith(".json") else "read_parquet"
-        connection.execute(f"create view {name} as select * from {reader}('{path}', union_by_name = true)")
-        present.append(name)
+        try:
+            connection.execute(f"create view {name} as select * from {reader}('{path}', union_by_name = true)")
+        except duckdb.Error:
+            damaged.append(name)
+        else:
+            present.append(name)
     if not present:
         raise StoreError(f"{work.root} has no tables yet", "run the study first: ltm run STUDY")
     try:
         cursor = connection.execute(sql)
-        rows = cursor.fetchall()
+        rows = cursor.fetchall() if cursor is not None else []
     except duckdb.Error as error:
-        raise InputError(f"SQL: {error}", f"tables here: {', '.join(present)}") from None
+        raise InputError(f"SQL: {error}", _tables_in_words(present, damaged)) from None
+    if cursor is None:
+        raise InputError("SQL: the statement is empty", _tables_in_words(present, damaged))
     return [column[0] for column in cursor.description or []], rows
+
+
+def _tables_in_words(present: list[str], damaged: list[str]) -> str:
+    text = f"tables here: {', '.join(present)}"
+    return f"{text}; damaged: {', '.join(damaged)}" if damaged else text

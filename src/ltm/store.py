@@ -23,6 +23,7 @@ from ltm import records
 from ltm.errors import BusyError, DataError, StoreError
 
 Row = TypeVar("Row")
+_REBUILD = "delete the folder that it lies in (not the whole work folder) and run the same command again"
 FORMAT = 1  # of the work folder; a newer one is refused
 
 
@@ -88,7 +89,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole, keys sorted, so that equal values give equal bytes. NaN becomes null."""
-    text = json.dumps(_json_safe(value), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(json_safe(value), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
@@ -103,21 +104,22 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise StoreError(f"{path} is missing", "run the stage that writes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise StoreError(f"{path} is damaged", "delete it and run the same command again") from None
+        raise StoreError(f"{path} is damaged", _REBUILD) from None
 
 
 def as_json(row: Any) -> dict[str, Any]:
     """Return a record as a JSON-ready dict; NaN becomes null."""
-    return {key: _json_safe(value) for key, value in dataclasses.asdict(row).items()}
+    return {key: json_safe(value) for key, value in dataclasses.asdict(row).items()}
 
 
-def _json_safe(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
+    """Return plain values as JSON can hold them: numbers that are not finite become null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _json_safe(child) for key, child in value.items()}
+        return {key: json_safe(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json_safe(child) for child in value]
+        return [json_safe(child) for child in value]
     return value
 
 
@@ -145,7 +147,7 @@ def read_rows(path: Path, cls: type[Row]) -> list[Row]:
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError):
-        raise StoreError(f"{path} is damaged", "delete it and run the same command again") from None
+        raise StoreError(f"{path} is damaged", _REBUILD) from None
     return records.from_table(table, cls)
 
 
@@ -190,21 +192,30 @@ class WorkFolder:
             BusyError: another process holds it; the message names the owner.
         """
         self.create()
-        path = self.path(".lock")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = self._acquire(self.path(".lock"))
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
-                raise BusyError(
-                    f"{self.root} is in use by {owner}", "wait for it, stop it, or choose another --work"
-                ) from None
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             yield
         finally:
             os.close(descriptor)
+
+    def _acquire(self, path: Path) -> int:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise store_error(error, path) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except BlockingIOError:
+            os.close(descriptor)
+            owner = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+            hint = "wait for it, stop it, or choose another --work"
+            raise BusyError(f"{self.root} is in use by {owner}", hint) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise store_error(error, path) from error
+        return descriptor
 
     def finish(self, stage: str, inputs: str, output: Any) -> None:
         """Write a stage's completion marker: what it was made from and a fingerprint of what it made."""

@@ -29,7 +29,7 @@ def parse_count(text: str | int | float) -> int:
         if not text.is_integer():
             raise ValueError(f"not a whole number: {text!r}")
         return int(text)
-    match = _COUNT.match(text)
+    match = _COUNT.match(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"not a count: {text!r} (write 1500, 1.5k, 25M or 10B)")
     value = float(match[1].replace("_", "").replace(",", "")) * _MULTIPLIERS[match[2].lower()]

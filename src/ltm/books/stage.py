@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ltm.books import kjv
-from ltm.books.catalogue import TextStore, write_catalogue
+from ltm.books.catalogue import TextStore, read_catalogue, read_rejected, write_catalogue
 from ltm.books.duplicates import DuplicateFinder
 from ltm.books.folder import BookFile, check_folder, in_order, list_files
 from ltm.books.holdout import assign_pools
@@ -30,7 +30,7 @@ from ltm.books.section import BooksSection
 from ltm.errors import LibraryError
 from ltm.progress import Progress
 from ltm.records import Book, Rejected
-from ltm.store import WorkFolder, fingerprint
+from ltm.store import WorkFolder, as_json, fingerprint
 
 VERSION = 1
 
@@ -64,7 +64,7 @@ def build(section: BooksSection, work: WorkFolder, seed: int, progress: Progress
         progress: Told about each file.
 
     Returns:
-        The id and pool of every book, in order of rank: all that later stages depend on.
+        Every book in order of rank, with all that later stages depend on.
 
     Raises:
         LibraryError: no book is usable, or too few to hold any out.
@@ -97,7 +97,33 @@ def build(section: BooksSection, work: WorkFolder, seed: int, progress: Progress
     write_catalogue(work, books, sorted(rejected, key=lambda row: (row.source, row.step)))
     texts.keep_only(book.book_id for book in books)
     progress.say(_summary(books, rejected))
-    return [[book.book_id, book.pool] for book in books]
+    return [_what_matters(book) for book in books]
+
+
+def _what_matters(book: Book) -> dict[str, Any]:
+    """Return all that later stages may use of a book; where its file lies is not among it."""
+    row = dataclasses.asdict(book)
+    del row["source"], row["licence"]
+    return row
+
+
+def report(work: WorkFolder) -> dict[str, Any]:
+    """Return what the library holds: counts by language, genre and pool, and every rejected file with its reason.
+
+    Raises:
+        StoreError: the stage has not been run.
+    """
+    books, rejected = read_catalogue(work), read_rejected(work)
+    return {
+        "books": len(books),
+        "words": sum(book.n_words for book in books),
+        "bytes": sum(book.n_bytes for book in books),
+        "pools": dict(Counter(book.pool for book in books)),
+        "languages": dict(Counter(book.language for book in books)),
+        "genres": dict(Counter(book.genre or "unknown" for book in books)),
+        "rejected_by_step": dict(Counter(row.step for row in rejected)),
+        "rejected": [as_json(row) for row in rejected],
+    }
 
 
 @dataclass(frozen=True)

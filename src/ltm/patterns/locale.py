@@ -54,7 +54,7 @@ _FEATURES = {
     "verse_share": ("verse", "доля стихов"),
     "flesch": ("ease of reading (Flesch)", "лёгкость чтения (Флеш)"),
     "mtld": ("richness of words (MTLD)", "богатство словаря (MTLD)"),
-    "compression_ratio": ("compression ratio", "степень сжатия"),
+    "compression_ratio": ("incompressibility", "несжимаемость"),
     "dialogue_share": ("dialogue", "доля диалога"),
     "name_density": ("density of names", "плотность имён"),
     "name_recurrence": ("recurrence of names", "повторяемость имён"),

@@ -176,10 +176,14 @@ def _rest(name: str, kind: str, rest: Sequence[Effect], group: Sequence[Effect],
     smallest = probability("q", min(e.q for e in rest), language)
     if language == "en":
         against = {"book": "from the average book"}.get(kind, "from no effect")
+        if len(group) == 1:
+            return f"{head}: {rest[0].label} could not be told apart {against} ({smallest})."
         if len(rest) == len(group):
             return f"{head}: none of {total} could be told apart {against} (smallest {smallest})."
         return f"{head}: the other {len(rest)} of {total} could not be told apart {against}."
     against = {"book": "от средней книги"}.get(kind, "от нулевого влияния")
+    if len(group) == 1:
+        return f"{head}: единственное сравнение ({_KIND_NAMES[kind][1]}) нельзя отличить {against} ({smallest})."
     if len(rest) == len(group):
         none = {"book": "ни одну", "feature": "ни один"}.get(kind, "ни одно")
         return f"{head}: {none} из {total} нельзя отличить {against} (наименьшее {smallest})."
@@ -197,9 +201,15 @@ def _not_measurable(facts: Ability) -> Text:
     return {
         "en": f"{_head(facts.name, 'en')} could not be measured at this size ({facts.reason}): "
         "nothing is claimed about it.",
-        "ru": f"{_head(facts.name, 'ru')}: при этом размере модели способность не удалось измерить надёжно, "
-        "поэтому о ней ничего не утверждается.",
+        "ru": f"{_head(facts.name, 'ru')}: при этом размере модели способность не удалось измерить надёжно "
+        f"({_families_ru(facts.reason)}), поэтому о ней ничего не утверждается.",
     }
+
+
+def _families_ru(reason: str) -> str:
+    """Return the families that an English reason names, or a plain word for any other reason."""
+    _, found, families = reason.partition("none of its families can be measured: ")
+    return f"не прошли проверку: {families}" if found else "слишком мало данных"
 
 
 def notes(table: Table, estimated: Estimated, ranking: Ranking) -> list[dict[str, Any]]:

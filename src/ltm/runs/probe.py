@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from ltm.errors import TrainError
 from ltm.model.gpt import GPT, init_weights
 from ltm.model.sizes import ModelConfig
 from ltm.runs import hardware
@@ -19,10 +20,21 @@ _PROBE_SECONDS = 2.0
 
 
 def measure_rate(section: RunsSection, config: ModelConfig, pool: LocalExecutor, n_workers: int) -> list[float]:
-    """Return tokens per second of each worker while all of them train."""
+    """Return tokens per second of each worker while all of them train.
+
+    Raises:
+        TrainError: no worker could train it.
+    """
     shape = dataclasses.asdict(config)
     jobs = [Job(str(i), (section.model_dump(), shape)) for i in range(n_workers)]
-    return [outcome.value for outcome in pool.map(probe_worker, jobs) if outcome.ok]
+    outcomes = list(pool.map(probe_worker, jobs))
+    rates: list[float] = [outcome.value for outcome in outcomes if outcome.ok]
+    if not rates:
+        raise TrainError(
+            f"this machine could not train the model for a moment: {outcomes[0].error}",
+            "try a smaller model; a script that calls ltm needs `if __name__ == '__main__':`",
+        )
+    return rates
 
 
 def probe_worker(settings: dict[str, object], shape: dict[str, object]) -> float:

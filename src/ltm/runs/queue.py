@@ -10,17 +10,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ltm.errors import StoreError
 from ltm.model.section import ModelSection
-from ltm.records import Run, Variant
+from ltm.records import Run, Shard, Variant
 from ltm.runs.section import RunsSection
 from ltm.sets.section import SetsSection
 from ltm.sets.stage import read_variants
 from ltm.store import WorkFolder, fingerprint, read_json, write_json
+from ltm.tokens.stream import read_shards
 from ltm.tokens.tokenizer import identity
 
 STATES = ("waiting", "running", "complete", "failed", "lost", "stopped")
@@ -53,7 +55,7 @@ class Recipe:
         return self.sets.run_tokens // self.runs.batch_tokens
 
 
-def make_jobs(recipe: Recipe, variants: list[Variant], tokenizer: str) -> list[Job]:
+def make_jobs(recipe: Recipe, variants: list[Variant], tokenizer: str, shards: Mapping[str, Shard]) -> list[Job]:
     """Return the runs of a study; equal inputs give equal run ids, whatever the machine or folder."""
     shared = {
         "sets": {k: v for k, v in recipe.sets.model_dump().items() if k in _STREAM_SETTINGS},
@@ -63,10 +65,16 @@ def make_jobs(recipe: Recipe, variants: list[Variant], tokenizer: str) -> list[J
         "version": VERSION,
     }
     return [
-        Job(fingerprint({**shared, "variant": v.variant_id, "seed": seed}, 12), v.index, seed)
+        Job(fingerprint({**shared, **_own(v, shards), "seed": seed}, 12), v.index, seed)
         for v in variants
         for seed in v.init_seeds
     ]
+
+
+def _own(variant: Variant, shards: Mapping[str, Shard]) -> dict[str, Any]:
+    """Return what makes a variant's stream: its own definition, and how its books were cut into tokens."""
+    cuts = [[shards[book].n_tokens, *shards[book].chapter_starts] for book in variant.book_ids]
+    return {"variant": variant.variant_id, "cuts": fingerprint(cuts)}
 
 
 _STREAM_SETTINGS = {"books_per_set", "book_tokens", "epochs", "passage_tokens"}
@@ -74,7 +82,7 @@ _STREAM_SETTINGS = {"books_per_set", "book_tokens", "epochs", "passage_tokens"}
 
 def plan_jobs(work: WorkFolder, recipe: Recipe) -> list[Job]:
     """Lay out the queue of a study in its work folder and return it."""
-    jobs = make_jobs(recipe, read_variants(work), identity(work))
+    jobs = make_jobs(recipe, read_variants(work), identity(work), read_shards(work))
     write_jobs(work, recipe, jobs)
     return jobs
 
@@ -144,14 +152,14 @@ def progress_of(work: WorkFolder, run_id: str) -> float:
 
 
 def read_run(work: WorkFolder, run_id: str) -> Run | None:
-    """Return a complete run, or None; a damaged `run.json` counts as not complete and is removed."""
+    """Return a complete run, or None; a damaged `run.json` counts as not complete. Keys of a newer ltm are ignored."""
     path = work.path("runs", run_id, "run.json")
     if not path.exists():
         return None
     try:
-        return Run(**read_json(path))
-    except (StoreError, TypeError):
-        path.unlink(missing_ok=True)
+        known = {f.name for f in dataclasses.fields(Run)}
+        return Run(**{key: value for key, value in read_json(path).items() if key in known})
+    except (StoreError, TypeError, AttributeError):
         return None
 
 

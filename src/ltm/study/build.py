@@ -29,7 +29,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "evalset": ("books",),
     "runs": ("sets", "tokens"),
     "scores": ("evalset", "runs"),
-    "patterns": ("sets", "scores"),
+    "patterns": ("books", "sets", "scores"),
     "dashboard": ("books", "sets", "evalset", "runs", "scores", "patterns"),
 }
 
@@ -48,8 +48,8 @@ class Builder:
     def build(self, stages: Sequence[str]) -> dict[str, Any]:
         """Build the stages; returns what was built and which runs failed."""
         with self._stack:
-            if "runs" in stages and not self.work.path("forecast.json").exists():
-                write_forecast(self.settings, self.work, self._workers(), self.progress)
+            if "runs" in stages:
+                write_forecast(self.settings, self.work, self._workers, self.progress)
             for name in stages:
                 self.progress.seconds_ahead = self._seconds_after(name, stages)
                 if name == "runs":
@@ -71,6 +71,7 @@ class Builder:
         stage: Any = import_module(f"ltm.{name}.stage")
         inputs = self._inputs(name, section, stage)
         if self.work.output_of(name, inputs) is None or self._is_missing(name):
+            self.work.path(name, "done.json").unlink(missing_ok=True)  # its files are about to be mixed
             with self._timed(name):
                 if name == "dashboard":
                     made = str(stage.build(section, self.work, self.progress))
@@ -124,6 +125,7 @@ class Builder:
         """Add the seconds of a stage to `timings.json`, also when it is interrupted."""
         path = self.work.path("timings.json")
         timings = read_json(path) if path.exists() else {"stages": {}}
+        _bank_interrupted(self.work, timings)
         start = time.time()
         write_json(path, {"stages": timings["stages"], "current": {"stage": name, "started": start}})
         try:
@@ -132,3 +134,14 @@ class Builder:
             timings["stages"][name] = timings["stages"].get(name, 0.0) + time.time() - start
             write_json(path, {"stages": timings["stages"], "current": None})
         self.built.append(name)
+
+
+def _bank_interrupted(work: WorkFolder, timings: dict[str, Any]) -> None:
+    """Count the time of a start that was killed: from its beginning to the last sign of life in the folder."""
+    current = timings.get("current")
+    if not current:
+        return
+    signs = [*work.root.glob("runs/*/*.json"), *work.root.glob("scores/*.parquet"), work.path("timings.json")]
+    last = max((path.stat().st_mtime for path in signs if path.exists()), default=current["started"])
+    spent = max(0.0, last - current["started"])
+    timings["stages"][current["stage"]] = timings["stages"].get(current["stage"], 0.0) + spent

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 from ltm.config import Document
-from ltm.errors import InputError
+from ltm.errors import ConfigError, InputError
 from ltm.runs.queue import Recipe
 from ltm.study.settings import StudySettings
 
 Say = Callable[[str, str], None]  # report a problem: setting, what is wrong with it
 
 _FEWEST_STEPS = 10
+# English takes about 1.3 tokens a word with a vocabulary of 8,000 and 1.8 with 1,000.
+_USUAL_WORDS_PER_TOKEN, _MOST_WORDS_PER_TOKEN = 0.55, 0.75
 
 
 def problems(settings: StudySettings, document: Document) -> list[str]:
@@ -25,6 +27,7 @@ def problems(settings: StudySettings, document: Document) -> list[str]:
     _check_library(settings, say)
     _check_training(settings, say)
     _check_eval_file(settings, say)
+    _check_context(settings, say)
     return found
 
 
@@ -40,12 +43,21 @@ def _check_library(settings: StudySettings, say: Say) -> None:
         say(key, f"{error.message}" + (f" ({error.hint})" if error.hint else ""))
         return
     n_files = _count_files(files) if settings.books.path else 66
-    if settings.sets.books_per_set > n_files:
-        say("sets.books_per_set", f"is {settings.sets.books_per_set}, but the library has {n_files} files")
+    if n_files is None:
+        return
+    expected = n_files - max(3, round(n_files * settings.books.held_out_share))
+    if settings.sets.books_per_set > expected:
+        say(
+            "sets.books_per_set",
+            f"is {settings.sets.books_per_set}, but the library has {n_files} files, "
+            f"of which about {expected} are for training",
+        )
 
 
-def _count_files(listing: object) -> int:
-    return len(listing["files"]) if isinstance(listing, dict) else len(listing)  # type: ignore[arg-type]
+def _count_files(listing: dict[str, Any]) -> int | None:
+    """Return how many books there can be; None where an archive may hold any number."""
+    names = [str(row[0]).lower() for row in listing["files"]]
+    return None if any(name.endswith(".zip") for name in names) else len(names)
 
 
 def _check_training(settings: StudySettings, say: Say) -> None:
@@ -67,6 +79,15 @@ def _check_training(settings: StudySettings, say: Say) -> None:
         _check_hardware(settings, say)
 
 
+def _check_context(settings: StudySettings, say: Say) -> None:
+    """Complain when questions cannot fit the model's context: they would be cut or left out."""
+    block_size = settings.model.shape(settings.tokens.vocab_size).block_size
+    words = settings.evalset.context_words
+    if words > _MOST_WORDS_PER_TOKEN * block_size:
+        nearest = int(_USUAL_WORDS_PER_TOKEN * block_size)
+        say("evalset.context_words", f"is {words}, too long for a context of {block_size} tokens; try {nearest}")
+
+
 def _check_hardware(settings: StudySettings, say: Say) -> None:
     from ltm.runs import hardware
 
@@ -79,6 +100,12 @@ def _check_hardware(settings: StudySettings, say: Say) -> None:
 
 
 def _check_eval_file(settings: StudySettings, say: Say) -> None:
-    path = settings.evalset.path
-    if path is not None and not Path(path).is_file():
-        say("evalset.path", f"no such file: {path}")
+    from ltm.evalset.evalfile import load
+
+    try:
+        load(settings.evalset.path)
+    except ConfigError as error:
+        for problem in error.problems:
+            say("evalset.path", problem)
+    except InputError as error:
+        say("evalset.path", error.message)

@@ -1,13 +1,14 @@
 """The bill before the meal: what a study will take, and what it will be able to find out.
 
-Reads: the study's settings, the library's file sizes, complete runs if there are any. Writes: `forecast.json`, once,
-before the first run, so that forecast and measurement can be set side by side.
+Reads: the study's settings, the library's file sizes, complete runs if there are any. Writes: `forecast.json`
+before the first run (and when the work changes), so that forecast and measurement can be set side by side.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltm.forecast.estimate import Rate, Workload, estimate
 from ltm.forecast.power import in_words, power
@@ -15,9 +16,12 @@ from ltm.progress import Progress
 from ltm.records import Book, Item
 from ltm.runs import queue
 from ltm.sets.design import draw
-from ltm.store import WorkFolder, read_rows, write_json
+from ltm.store import WorkFolder, fingerprint, read_json, read_rows, write_json
 from ltm.study.settings import StudySettings
 from ltm.units import format_bytes, format_count, format_seconds
+
+if TYPE_CHECKING:
+    from ltm.runs.executors.local import LocalExecutor
 
 _ITEM_TOKENS = 200  # a cell with its context, when the bank is not built yet
 _CELLS_WITHOUT_BANK = 6000
@@ -28,7 +32,7 @@ def plan(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
     """Return the forecast of what is left, and the power of the design; probes the machine for some seconds."""
     from ltm.runs.stage import workers
 
-    if _measured_rate(work) is None:
+    if _measured_rate(settings, work) is None:
         with workers(settings.runs) as pool:
             bill = _bill(settings, work, pool)
     else:
@@ -45,12 +49,15 @@ def plan(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
     return {**bill, "design": design, "n_files": n_files, "power": strength, "power_in_words": in_words(strength)}
 
 
-def write_forecast(settings: StudySettings, work: WorkFolder, pool: Any, progress: Progress) -> None:
-    """Forecast the study before its first run and say so; an earlier forecast stands."""
+def write_forecast(
+    settings: StudySettings, work: WorkFolder, pool: Callable[[], LocalExecutor], progress: Progress
+) -> None:
+    """Forecast the study before its first run and say so; a forecast of the same work stands."""
     path = work.path("forecast.json")
-    if path.exists():
+    made_for = _made_for(settings)
+    if path.exists() and read_json(path).get("made_for") == made_for:
         return
-    bill = _bill(settings, work, pool)
+    bill = {**_bill(settings, work, pool()), "made_for": made_for}
     write_json(path, bill)
     runs = bill["n_runs"]
     progress.say(
@@ -61,13 +68,19 @@ def write_forecast(settings: StudySettings, work: WorkFolder, pool: Any, progres
     )
 
 
-def _bill(settings: StudySettings, work: WorkFolder, pool: Any) -> dict[str, Any]:
+def _made_for(settings: StudySettings) -> str:
+    """Return what a forecast is about; other settings do not change what is to be done."""
+    about = ("sets", "model", "tokens", "runs", "evalset")
+    return fingerprint([getattr(settings, name).model_dump() for name in about])
+
+
+def _bill(settings: StudySettings, work: WorkFolder, pool: LocalExecutor | None) -> dict[str, Any]:
     from ltm.runs import hardware
 
     shape = settings.model.shape(settings.tokens.vocab_size)
     device = hardware.pick_device(settings.runs)
     n_workers = hardware.n_workers(settings.runs, device)
-    rate = _measured_rate(work) or _probed_rate(settings, pool, n_workers)
+    rate = _measured_rate(settings, work) or _probed_rate(settings, pool, n_workers)
     jobs = _jobs(settings, work)
     left = sum(queue.read_run(work, job.run_id) is None for job in jobs) if jobs else None
     n_runs = len(jobs) if jobs else _expected_runs(settings)
@@ -85,23 +98,27 @@ def _bill(settings: StudySettings, work: WorkFolder, pool: Any) -> dict[str, Any
     return estimate(workload, rate, prices.watts, prices.usd_per_kwh, prices.usd_per_hour)
 
 
-def _measured_rate(work: WorkFolder) -> Rate | None:
+def _measured_rate(settings: StudySettings, work: WorkFolder) -> Rate | None:
+    """Return the rate of the complete runs, if they trained the model that these settings ask for."""
     if not work.path("runs", "jobs.json").exists():
+        return None
+    recipe, _ = queue.read_jobs(work)
+    same = ("batch_tokens", "micro_batch_tokens", "device", "dtype", "compile", "workers")
+    if recipe.model != settings.model or any(getattr(recipe.runs, k) != getattr(settings.runs, k) for k in same):
         return None
     rates = sorted(run.tokens_per_second for run in queue.complete_runs(work))
     if not rates:
         return None
-    middle = rates[len(rates) // 2]
-    return Rate(
-        middle, 0.9 * rates[len(rates) // 20], 1.1 * rates[-1 - len(rates) // 20], "complete runs of this study"
-    )
+    slow, fast = rates[len(rates) // 20], rates[-1 - len(rates) // 20]
+    return Rate(rates[len(rates) // 2], 0.9 * slow, 1.1 * fast, "complete runs of this study")
 
 
-def _probed_rate(settings: StudySettings, pool: Any, n_workers: int) -> Rate:
+def _probed_rate(settings: StudySettings, pool: LocalExecutor | None, n_workers: int) -> Rate:
     from ltm.runs.probe import measure_rate
 
+    assert pool is not None  # only a measured rate needs no workers
     shape = settings.model.shape(settings.tokens.vocab_size)
-    rates = measure_rate(settings.runs, shape, pool, n_workers) or [1.0]
+    rates = measure_rate(settings.runs, shape, pool, n_workers)
     rate = sum(rates) / len(rates)
     faster = 1.4 if settings.runs.compile else 1.0  # measured gain of compiling on a CPU (LOG.md)
     return Rate(rate * faster, 0.65 * rate * faster, 1.25 * rate * faster, "a probe of this model on this machine")

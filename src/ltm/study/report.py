@@ -106,14 +106,16 @@ def stage_report(study: Study, name: str) -> dict[str, Any]:
 def stage_text(name: str, value: dict[str, Any]) -> str:
     """Return one stage's report for people: its numbers, without the long lists."""
     if name == "patterns":
-        lines = [f"{'kind':<8} {'what':<44} {'ability':<10} {'effect':>7}  {'90 % interval':<16} {'q':>6}"]
+        lines = [f"{'kind':<8} {'what':<60} {'ability':<10} {'effect':>7}  {'90 % interval':<16} {'q':>6}"]
         for effect in sorted(value["effects"], key=lambda e: (not e["claimed"], e["p"]))[:20]:
             interval = f"[{effect['low']:.2f}, {effect['high']:.2f}]"
             lines.append(
-                f"{effect['kind']:<8} {effect['label'][:44]:<44} {effect['ability']:<10} {effect['estimate']:>7.2f}  "
+                f"{effect['kind']:<8} {_cut(effect['label'], 60):<60} {effect['ability']:<10} {effect['estimate']:>7.2f}  "
                 f"{interval:<16} {effect['q']:>6.3f}{'  *' if effect['claimed'] else ''}"
             )
-        return "\n".join([*lines, "effects in seed standard deviations; * = claimed"])
+        return "\n".join(
+            [*lines, "effects in seed standard deviations (within sets where no seed noise is known); * = claimed"]
+        )
     lines = []
     for key, item in value.items():
         if isinstance(item, dict):
@@ -123,6 +125,10 @@ def stage_text(name: str, value: dict[str, Any]) -> str:
         else:
             lines.append(f"{key}: {item}")
     return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def find_row(study: Study, wanted: str) -> tuple[str, dict[str, Any]]:

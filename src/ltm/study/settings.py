@@ -22,13 +22,14 @@ from ltm.scores.section import ScoresSection
 from ltm.sets.section import SetsSection
 from ltm.tokens.section import TokensSection
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dashboard")
 
 
 class StudySettings(Section):
     """One question, and everything that is done to answer it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     """Short name: letters, digits, `-`, `_`, `.`; the work folder is called after it."""
     question: str = ""
     """What the study asks, in a sentence; stands on top of the result page."""

@@ -10,6 +10,8 @@ from ltm.runs import queue
 from ltm.store import WorkFolder, read_json
 from ltm.study.settings import STAGES, StudySettings
 
+_BEFORE_RUNS = ("books", "sets", "tokens", "evalset")
+
 
 def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
     """Return `stages`, `runs` (a count per state), `failed`, `eta_seconds`, `elapsed_seconds` and the cost so far.
@@ -19,7 +21,8 @@ def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
     timings = _read(work, "timings.json") or {"stages": {}}
     current = timings.get("current")
     elapsed = dict(timings["stages"])
-    if current:
+    held = _is_held(work)
+    if current and held:
         elapsed[current["stage"]] = elapsed.get(current["stage"], 0.0) + time.time() - current["started"]
     counts = dict.fromkeys(queue.STATES, 0)
     jobs: list[queue.Job] = []
@@ -27,7 +30,10 @@ def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
         jobs = queue.read_jobs(work)[1]
         for job in jobs:
             counts[queue.state_of(work, job.run_id)] += 1
-    done = [name for name in STAGES if _stage_done(work, name, counts, len(jobs))]
+    done: list[str] = []
+    for name in STAGES:  # what was made from runs that are not all there is not done
+        if name in _BEFORE_RUNS or name == "runs" or "runs" in done:
+            done += [name] if _stage_done(work, name, counts, len(jobs)) else []
     spent = sum(elapsed.values())
     forecast = _read(work, "forecast.json") or {}
     per_second = forecast["cost_usd"] / max(1e-9, forecast["seconds"]) if forecast else 0.0
@@ -35,7 +41,7 @@ def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
         "study": settings.name,
         "work": str(work.root),
         "stages": {name: "complete" if name in done else "waiting" for name in STAGES},
-        "working_on": current["stage"] if current and _is_held(work) else None,
+        "working_on": current["stage"] if current and held else None,
         "runs": counts,
         "failed": queue.failures(work, jobs),
         "eta_seconds": _eta(work, jobs, done, forecast, elapsed),

@@ -23,6 +23,10 @@ from ltm.study.settings import STAGES, StudySettings, differences, find_study
 _FREE_TO_CHANGE = ("dashboard", "forecast", "patterns", "scores", "question")
 
 
+# Where files lie and how fast runs are trained; what the files hold is noticed by the stages themselves.
+_WITHOUT_EFFECT = ("runs.workers:", "runs.retries:", "runs.checkpoint_seconds:", "books.path:", "books.manifest:")
+
+
 class Study:
     """A study file bound to its work folder."""
 
@@ -88,7 +92,7 @@ class Study:
         skipped = {*_FREE_TO_CHANGE, "overrides", "work"}
         before, after = ({k: v for k, v in side.items() if k not in skipped} for side in (old, value))
         changed = differences(before, after)
-        changed = [line for line in changed if not line.startswith("runs.workers")]
+        changed = [line for line in changed if not line.startswith(_WITHOUT_EFFECT)]
         if changed and not accept_changes and self.work.path("runs", "jobs.json").exists():
             raise InputError(
                 f"{self.work.root} was made with other settings:\n  " + "\n  ".join(changed),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from ltm.errors import InputError
 from ltm.store import write_text
-from ltm.study.settings import StudySettings
+from ltm.study.settings import NAME_PATTERN, StudySettings
 
 _TEXT = """\
 # yaml-language-server: $schema={schema}
 # One file is one question. Every key and its default: `ltm schema`.
-name: {name}
+name: "{name}"
 question: Which books, orders and gaps make a small model better at linking, transfer and synthesis?
 seed: 1
 
@@ -31,7 +32,10 @@ model:
   size: llama-0.2m       # 0.1m to 7b; also gpt2-... and mistral-...
 
 runs:
-  batch_tokens: 1024     # tokens per step
+  batch_tokens: 512      # tokens per step; the model reads 128 at a time
+
+evalset:
+  context_words: 70      # questions must fit the model's context
 
 # next:  ltm check {file}     everything wrong at once
 #        ltm plan {file}      time, disk, memory, money - and what the study can find out
@@ -49,8 +53,8 @@ def write_template(name: str) -> Path:
     path = Path(f"{stem}.yaml")
     if path.exists():
         raise InputError(f"{path} exists already", "choose another name: ltm init NAME")
-    if not stem or not all(c.isalnum() or c in "._-" for c in stem):
-        raise InputError(f"`{name}` cannot name a study", "use letters, digits, -, _ and .")
+    if not re.fullmatch(NAME_PATTERN, stem):
+        raise InputError(f"`{name}` cannot name a study", "use Latin letters, digits, -, _ and .")
     schema = Path(".ltm-schema.json")
     write_text(schema, json.dumps(StudySettings.model_json_schema(), indent=1) + "\n")
     write_text(path, _TEXT.format(name=stem, file=path.name, schema=schema.name))

@@ -18,9 +18,9 @@ from ltm.books.catalogue import TextStore, read_catalogue
 from ltm.progress import Progress
 from ltm.records import Book, Shard
 from ltm.sets.stage import read_variants
-from ltm.store import WorkFolder, fingerprint, store_error, write_rows
+from ltm.store import WorkFolder, fingerprint, read_rows, store_error, write_rows
 from ltm.tokens.section import TokensSection
-from ltm.tokens.tokenizer import Tokenizer, save, train
+from ltm.tokens.tokenizer import Tokenizer, load, save, train
 
 VERSION = 1
 
@@ -36,6 +36,21 @@ def build(section: TokensSection, work: WorkFolder, seed: int, progress: Progres
     shards = _write_tokens(work, tokenizer, [b for b in books if b.book_id in used], store, progress)
     write_rows(work.path("tokens", "shards.parquet"), shards, Shard)
     return [fingerprint(path.read_text(encoding="utf-8")), [[s.book_id, s.n_tokens] for s in shards]]
+
+
+def report(work: WorkFolder) -> dict[str, Any]:
+    """Return the size of the vocabulary and how many tokens each book has.
+
+    Raises:
+        StoreError: the stage has not been run.
+    """
+    shards = read_rows(work.path("tokens", "shards.parquet"), Shard)
+    return {
+        "vocab_size": load(work).vocab_size,
+        "tokens": sum(shard.n_tokens for shard in shards),
+        "books": len(shards),
+        "tokens_by_book": {shard.book_id: shard.n_tokens for shard in shards},
+    }
 
 
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
