@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from ltm.records import Variant
 from ltm.scores.measures import FamilyTable
-from ltm.scores.reliability import icc, judge, split_half
+from ltm.scores.reliability import Layout, icc, judge, split_half
 from ltm.scores.section import ScoresSection
 
 
@@ -84,6 +85,69 @@ def test_chance_error_is_clustered_by_book():
     row = judge([FamilyTable("linking", "L1", table.clusters, shifted, table.weight_RI, table.correct_RI)], [chance],
                 variants, ScoresSection())[0]  # fmt: skip
     assert abs(row.z_over_chance) < 4  # items taken one by one would give a z of about 3 x the root of 20
+
+
+def variant(name, template="order", arm="base", order="random", gap_kind="none", density=1.0):
+    return Variant(name, 0, "exploration", 0, 0, template, arm, [], order, gap_kind, density, 1, 0, [0, 1])
+
+
+def with_arms(effect=6.0, **changes):
+    """Half of the variants are shuffled arms, which are `effect` better than the base arms."""
+    table, chance, names = simulated(**changes)
+    distinct = list(dict.fromkeys(names))
+    design = [
+        variant(name) if k % 2 else variant(name, arm="shuffled", order="shuffled") for k, name in enumerate(distinct)
+    ]
+    layout = Layout.of(names, design)
+    shifted = table.num_RI + np.where(layout.base, 0.0, effect)[:, None]
+    table = FamilyTable("linking", "L1", table.clusters, shifted, table.weight_RI, table.correct_RI)
+    return [table], [chance], names, layout
+
+
+def test_difference_between_arms_is_no_difference_between_sets():
+    tables, chance, names, layout = with_arms(set_sd=0.0, seed_sd=1.0)
+    mixed, own = (judge(tables, chance, names, ScoresSection(), given)[0] for given in (None, layout))
+    assert mixed.icc > 0.8
+    assert own.icc < 0.3
+    assert own.seed_sd == pytest.approx(1, abs=0.25)
+    assert own.reason.startswith("the seed matters more than the set")
+    tables, chance, names, layout = with_arms(set_sd=2.0, seed_sd=1.0)
+    for row in judge(tables, chance, names, ScoresSection(), layout):
+        assert row.icc == pytest.approx(0.8, abs=0.15)
+
+
+def test_difference_between_arms_is_no_agreement_of_halves():
+    tables, chance, names, layout = with_arms(set_sd=0.0, seed_sd=0.0)
+    mixed, own = (judge(tables, chance, names, ScoresSection(), given) for given in (None, layout))
+    assert all(row.split_half > 0.9 for row in mixed)
+    assert all(row.split_half < 0.4 for row in own)
+    few = ["a", "a", "a", "b", "b", "b", "b", *(f"alone{k}" for k in range(len(names) - 7))]
+    assert split_half(tables, [1.0], few) == split_half(tables, [1.0])  # 7 runs with company are too few
+
+
+def test_layout_takes_the_commonest_base_order_and_knows_strangers():
+    design = [variant("a", order="shuffled"), variant("b", order="shuffled"), variant("c", template="gaps"),
+              variant("d", template="gaps", arm="gap", gap_kind="head", density=0.5)]  # fmt: skip
+    layout = Layout.of(["a", "b", "c", "d", "x", "y"], design)
+    assert layout.base.tolist() == [True, True, False, False, False, False]
+    assert layout.cells[0] == layout.cells[1]
+    assert len(set(layout.cells)) == 5
+
+
+def test_family_without_answers_is_told_and_harms_no_other():
+    table, chance, names = simulated()
+
+    def empty(of):
+        gone = np.zeros_like(of.num_RI)
+        return FamilyTable("linking", "L3", of.clusters, gone, gone, gone)
+
+    rows = judge([table, empty(table)], [chance, empty(chance)], names, ScoresSection())
+    assert rows[0].admitted
+    assert rows[1].n_items == 0
+    assert rows[1].reason == "no items"
+    assert rows[2].admitted
+    weak = judge([table, empty(table)], [table, empty(table)], names, ScoresSection())[2]
+    assert np.isfinite(weak.accuracy)
 
 
 def simulated_lists(**changes):

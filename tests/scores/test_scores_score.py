@@ -90,6 +90,28 @@ def test_context_is_cut_from_the_left_and_continuation_at_a_word():
     assert prepared.n_cut_continuations == 1
 
 
+def test_answers_after_a_cut_context_do_not_count_where_the_premise_may_be_gone():
+    long = "premise " * 8
+    items = [
+        item("pair", [long, long], [" ab", " ba"], name="1", family="P"),
+        item("pair", ["", ""], [" ab", " ba"], name="2", family="P"),
+        item("choice", [long] * 3 + ["n"] * 3, [" a", " b", " c"] * 2, name="3", family="C"),
+        item("contrast", ["P", long, "P", long], [" a", " a", " b", " b"], name="4", family="T"),
+        item("gain", ["b", long, "cb"], [" zz"] * 3, name="5", family="S"),
+        item("bits_per_byte", [long], ["plain text"], name="6", family="F"),
+    ]
+    rows = score_items(Bigram(), encode, BOS, items, 20)
+    lost = [np.isnan([r[2] for r in rows if r[0] == name]).tolist() for name in "123456"]
+    assert lost == [[True] * 2, [False] * 2, [True] * 3 + [False] * 3, [False, True] * 2, [False] * 3, [False]]
+    with np.errstate(all="raise"):
+        tables = table_of(items, [rows, rows])
+        made = {row.family: row for row in measures(tables, ["r", "s"])}
+    assert {family: row.n_items for family, row in made.items()} == {"P": 1, "C": 0, "T": 0, "S": 1, "F": 1}
+    assert made["P"].value == table_of(items[1:2], [rows[2:4]])[0].values()[0]
+    assert np.isfinite([made["S"].value, made["F"].value]).all()
+    assert np.isnan([made["C"].value, made["T"].value, made["C"].accuracy]).all()
+
+
 def test_unscorable_items_are_named():
     with pytest.raises(DataError, match="item i"):
         score_items(Bigram(), encode, BOS, [item("pair", ["", ""], ["", "a"])], 20)

@@ -11,7 +11,8 @@ from ltm.evalset.bank import bank_fingerprint
 from ltm.model.gpt import GPT, init_weights
 from ltm.model.section import ModelSection
 from ltm.progress import Progress
-from ltm.records import Item, Measure, Reliability, Run
+from ltm.query import query
+from ltm.records import Item, Measure, Reliability, Run, Variant
 from ltm.runs import checkpoint, queue
 from ltm.runs.section import RunsSection
 from ltm.scores import stage
@@ -47,6 +48,9 @@ def work(tmp_path):
     write_rows(work.path("evalset", "bank_a.parquet"), items, Item)
     made = tokenizer.train([text for item in items for text in item.continuations], 300)
     tokenizer.save(made, work.path("tokens", "tokenizer.json"))
+    design = [Variant(f"v{k}", k, "exploration", k, k, "seeds", "base", [], "random", "none", 1.0, 1, 0, [0, 1])
+              for k in range(150)]  # fmt: skip
+    write_rows(work.path("sets", "variants.parquet"), design, Variant)
     section = ModelSection(size="llama-0.1m")
     queue.write_jobs(work, queue.Recipe(SetsSection(), section, RunsSection(device="cpu")), [])
     config = section.shape(made.vocab_size)
@@ -99,6 +103,29 @@ def test_untrained_model_is_near_a_uniform_one(work):
     assert abs(rows["L1"].chance) < 0.01
     vocabulary = tokenizer.load(work).vocab_size
     assert -rows["F0"].chance < np.log2(vocabulary) * 1.2
+
+
+def test_cells_without_an_answer_do_not_break_what_reads_them(work):
+    cut = Item("L4-0", "a", "linking", "L4", "en", "book0", "pair", ["river stone " * 200] * 2, [" ship", " king"], 0)
+    write_rows(work.path("evalset", "bank_a.parquet"), [*bank(20), cut], Item)
+    score_all(work)
+    result = stage.condense(SECTION, work, runs(), Progress(quiet=True))
+    assert stage.condense(SECTION, work, runs(), Progress(quiet=True)) == result
+    rows = {row.family: row for row in read_rows(work.path("scores", "measures.parquet"), Measure)}
+    assert (rows["L1"].n_items, rows["F0"].n_items, rows["L4"].n_items) == (20, 20, 0)
+    judged = {row["family"]: row for row in stage.report(work)["reliability"]}
+    assert judged["L4"]["n_items"] == 0
+    assert judged["L1"]["accuracy"] is not None
+    work.path("scores", "r0.parquet").rename(work.path("scores", "aaaabbbbcccc.parquet"))
+    sql = "select count(*), count(*) filter (isnan(logprob)), sum(logprob) filter (not isnan(logprob)) < 0 from scores"
+    assert query(work, sql)[1] == [(20 * 3 + 2, 2, True)]
+
+
+def test_design_that_is_missing_is_told(work):
+    score_all(work)
+    work.path("sets", "variants.parquet").unlink()
+    with pytest.raises(StoreError, match="variants"):
+        stage.condense(SECTION, work, runs(), Progress(quiet=True))
 
 
 def test_changed_bank_is_noticed(work):

@@ -97,10 +97,17 @@ def test_gaps_keep_the_stated_share_and_the_control_keeps_as_much(shards, kind, 
         whole = {t for t in full if t != BOS and book_of(t) == book}
         assert len(unique) == pytest.approx(density * len(whole), abs=1.5)
         assert unique <= whole
-    if kind in ("head", "truncated"):
-        assert all((np.diff(p) == 1).all() for p in pieces(tokens))
-    if kind == "scattered":
-        assert len(pieces(tokens)) > len(pieces(full)) + 4
+    holes = sum(int((np.diff(p) > 1).sum()) for p in pieces(tokens))
+    assert (holes == 0) == (kind in ("head", "truncated"))
+    control, _ = read_all(variant(gap_kind="truncated", density=density), shards)
+    assert (tokens == BOS).sum() == (control == BOS).sum()
+
+
+@pytest.mark.parametrize("density", [0.75, 0.5, 0.3])
+def test_every_book_weighs_the_same_in_a_sparse_stream(shards, density):
+    tokens, _ = read_all(variant(gap_kind="truncated", density=density), shards)
+    read = [sum(1 for t in tokens if t != BOS and book_of(t) == book) for book in range(4)]
+    assert max(read) - min(read) < 0.06 * SETTINGS.book_tokens  # start marks and the cut at the end
 
 
 def test_kept_passages_stay_in_book_order(shards):

@@ -89,6 +89,11 @@ def _text_list(title: str, value: Any, opened: bool) -> str:
     return f"<details{' open' if opened else ''}><summary>{both(title)}</summary><ul>{items}</ul></details>"
 
 
+def _ranked_by(inputs: Inputs) -> Several:
+    names = inputs.findings.get("ranked_by")
+    return Several(tuple(Term(f"term.{n}", str(n)) for n in names) if isinstance(names, list) else ())
+
+
 def sets(inputs: Inputs) -> Chapter:
     """Return the leaderboard."""
     needs = ("patterns/ranking.parquet", "sets/variants.parquet")
@@ -105,6 +110,7 @@ def sets(inputs: Inputs) -> Chapter:
         posterior=Signed(best["posterior"]),
         low=Signed(best["low"]),
         high=Signed(best["high"]),
+        abilities=_ranked_by(inputs),
     )
     finding += " " + (both("sets.tied", n=tied, total=others) if tied else both("sets.alone", total=others))
     chart = Figure(rows=[r for r in rows if r["shown"]], columns=tables.RANK_COLUMNS, spec=charts.ranks())

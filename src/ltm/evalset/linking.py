@@ -22,6 +22,7 @@ _TITLES = {"Mrs", "Miss", "Messrs", "Sir", "Lord", "Lady", "Madame", "Monsieur"}
 _TRIES = 40  # places looked at for the distractors of one item
 _MAX_SKIP = 12  # words into a sentence at which a distractor of the easy kind may begin
 _SAME_STEM = 4  # letters; Simon and Simons, or a Russian name in two cases, are not two names
+_MAX_ODDS = 2  # a name said more often than this many times every distractor would be an answer by its frequency
 
 
 def scene_order(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
@@ -57,7 +58,11 @@ def suffix(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generato
 
 
 def name_recall(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
-    """Yield a context that stops before a name that was last said `gap` words ago; other names of it distract."""
+    """Yield a context that stops before a name that was last said `gap` words ago, with other names of the context.
+
+    No option is named within the last `gap` words, and the others are those that are named about as often as the
+    right one: "the name said last" and "the name said most" are no answers. Forms of a name count as the name.
+    """
     found = _names(book)
     offsets = [start for start, _ in found]
     taken: list[int] = []
@@ -69,13 +74,12 @@ def name_recall(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Gen
         if begin is None or book.text[start - 1] != " ":
             continue
         inside = found[bisect.bisect_left(offsets, begin) : index]
-        last = max((offset for offset, other in inside if other == name), default=None)
-        if last is None or len(book.text[last:start].split()) <= sizes.gap:
+        recent = {_stem(other) for offset, other in inside if len(book.text[offset:start].split()) <= sizes.gap}
+        if _stem(name) in recent or all(other != name for _, other in inside):
             continue
-        others = _other_names(name, [other for _, other in inside])
-        if not others:
+        picked = _rivals(name, [other for _, other in inside], recent, family.options - 1, rng)
+        if not picked:
             continue
-        picked = [others[i] for i in rng.permutation(len(others))[: family.options - 1]]
         options, gold = _shuffled([name, *picked], rng)
         taken.append(start)
         yield _choice(book, book.text[begin:start].rstrip(), sizes.neutral, [f" {option}" for option in options], gold)
@@ -208,13 +212,27 @@ def _context_start(book: EvalBook, end: int, n_words: int) -> int | None:
     return book.starts[index] if total >= 0.6 * n_words else None
 
 
+def _rivals(name: str, names: list[str], recent: set[str], n: int, rng: np.random.Generator) -> list[str]:
+    """Return at most `n` names, none `recent`, said about as often as `name`; none where it is said far more often."""
+    said = Counter(_stem(other) for other in names)
+    own = said[_stem(name)]
+    others = [other for other in _other_names(name, names) if _stem(other) not in recent]
+    mixed = [others[i] for i in rng.permutation(len(others))]
+    picked = sorted(mixed, key=lambda other: abs(said[_stem(other)] - own))[:n]
+    most = max((said[_stem(other)] for other in picked), default=0)
+    return picked if own <= _MAX_ODDS * most else []
+
+
 def _other_names(name: str, names: list[str]) -> list[str]:
     """Return the distinct names that are not a form of `name` or of each other, in order of appearance."""
-    stems = {name[:_SAME_STEM].lower()}
+    stems = {_stem(name)}
     others = []
     for other in names:
-        stem = other[:_SAME_STEM].lower()
-        if stem not in stems:
-            stems.add(stem)
+        if _stem(other) not in stems:
+            stems.add(_stem(other))
             others.append(other)
     return others
+
+
+def _stem(name: str) -> str:
+    return name[:_SAME_STEM].lower()

@@ -10,8 +10,9 @@ Margins in nats per byte, more is better (l = log-probability, B = bytes of the 
 - bits_per_byte: minus bits per byte, total bits over total bytes.
 
 A tie counts one half, or 1/n among n options. Margins of a family and run are pulled in to median +- 5 robust standard
-deviations, so that one odd item cannot decide. Items that the block size cut are left out, except where a cut does
-no harm (gain, bits_per_byte). Sources: lm-evaluation-harness (normalisation by length, PMI), EWoK (contrasts).
+deviations, so that one odd item cannot decide. Items that the block size cut, in the context (log-probability NaN) or
+in the continuation (fewer bytes), are left out, except where a cut does no harm (gain, bits_per_byte).
+Sources: lm-evaluation-harness (normalisation by length, PMI), EWoK (contrasts).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ltm.store import fingerprint
 
 TIE_PER_BYTE = 1e-7  # nats; below the noise of float32 sums
 CLIP_ROBUST_SD = 5.0
+CUT_IS_FINE = ("gain", "bits_per_byte")  # rules whose items stay in when the block size cuts them
 MIN_CLUSTERS = 4  # with fewer books or templates, halves and standard errors go by items
 
 Array = NDArray[np.float64]
@@ -79,7 +81,8 @@ def family_tables(items: Sequence[Item], logprob_RC: Array, n_bytes_RC: Array) -
 
     Args:
         items: The bank, in the order of the columns.
-        logprob_RC: Log-probability in nats, one row per run and one column per cell.
+        logprob_RC: Log-probability in nats, one row per run and one column per cell. NaN where the context
+            of the cell was cut so that the item cannot be answered: it weighs 0.
         n_bytes_RC: Bytes that were scored; fewer than the item's where it was cut.
     """
     starts = np.concatenate([[0], np.cumsum([len(item.contexts) for item in items])]).astype(int)
@@ -97,11 +100,14 @@ def family_tables(items: Sequence[Item], logprob_RC: Array, n_bytes_RC: Array) -
             columns = np.array([starts[members[p]] + np.arange(n_cells) for p in places])
             gold = np.array([items[members[p]].gold for p in places])
             l_RIc, b_RIc = logprob_RC[:, columns], n_bytes_RC[:, columns]
+            whole_RI = np.ones(l_RIc.shape[:2], dtype=bool)
+            if rule not in CUT_IS_FINE:
+                whole_RI = np.all((b_RIc == full_C[columns]) & ~np.isnan(l_RIc), axis=2)
+                l_RIc = np.where(np.isnan(l_RIc), 0.0, l_RIc)
             num[:, places], weight[:, places], correct[:, places] = _apply(
                 rule, l_RIc, b_RIc, gold, _has_neutral(first)
             )
-            if rule not in ("gain", "bits_per_byte"):
-                weight[:, places] *= np.all(b_RIc == full_C[columns], axis=2)
+            weight[:, places] *= whole_RI
         if items[members[0]].rule != "bits_per_byte":
             num = _pull_in(num, weight)
         num = np.where(weight > 0, num, 0.0)

@@ -8,6 +8,7 @@ errors clustered by eval book (Miller, "Adding Error Bars to Evals").
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ltm.records import Reliability
+from ltm.records import Reliability, Variant
 from ltm.scores.measures import Array, FamilyTable, ratio
 from ltm.scores.section import ScoresSection
 from ltm.store import fingerprint
@@ -23,6 +24,39 @@ from ltm.store import fingerprint
 WHOLE_ABILITY = "*"
 _SPLITS = 200
 _CONFIDENCE = 0.90
+_MIN_CENTRED = 8  # runs in cells of two or more, from which on halves are compared within cells
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each run stands in the design, so that what orders and gaps do is not taken for what sets do."""
+
+    base: NDArray[np.bool_]  # run of a base arm in the commonest base order: the ICC is about these
+    cells: list[str]  # template, arm, order, gap kind and density: split-half compares runs within them
+
+    @classmethod
+    def of(cls, variant_ids: Sequence[str], variants: Sequence[Variant]) -> Layout:
+        """Return the layout of runs; a run whose variant is not in the design is no base arm and alone in its cell."""
+        by_id = {variant.variant_id: variant for variant in variants}
+        known = [by_id.get(variant_id) for variant_id in variant_ids]
+        orders = Counter(variant.order for variant in known if variant is not None and variant.arm == "base")
+        commonest = min(orders, key=lambda order: (-orders[order], order), default=None)
+        base = [variant is not None and variant.arm == "base" and variant.order == commonest for variant in known]
+        cells = [
+            f"unknown {place}" if v is None else f"{v.template} {v.arm} {v.order} {v.gap_kind} {v.density}"
+            for place, v in enumerate(known)
+        ]
+        return cls(np.array(base, dtype=bool), cells)
+
+    @classmethod
+    def flat(cls, n_runs: int) -> Layout:
+        """Return the layout of runs that differ in their sets only."""
+        return cls(np.ones(n_runs, dtype=bool), ["base"] * n_runs)
+
+    def icc(self, values: Array, variants: Sequence[str]) -> Icc:
+        """Return the ICC of the base arms."""
+        own = [variant for variant, base in zip(variants, self.base, strict=True) if base]
+        return icc(values[self.base], own)
 
 
 @dataclass(frozen=True)
@@ -65,7 +99,7 @@ def icc(values: Array, groups: Sequence[str]) -> Icc:
     return Icc(value, low, high, seed_sd, extra)
 
 
-def split_half(tables: Sequence[FamilyTable], scales: Sequence[float]) -> float:
+def split_half(tables: Sequence[FamilyTable], scales: Sequence[float], cells: Sequence[str] | None = None) -> float:
     """Return the mean Spearman-Brown reliability over random halves of the eval books, families averaged.
 
     A book is in the same half for every family. Where a family has fewer than four books, its items are halved.
@@ -73,6 +107,8 @@ def split_half(tables: Sequence[FamilyTable], scales: Sequence[float]) -> float:
     Args:
         tables: One or more families of one ability.
         scales: Between-run standard deviation of each family, so that none outweighs the others.
+        cells: Where given, runs are compared with the runs of their cell only, and a run alone in its cell is left
+            out; with fewer than eight runs left, all runs are compared with all.
     """
     if len(tables[0].num_RI) < 3:
         return math.nan
@@ -88,7 +124,8 @@ def split_half(tables: Sequence[FamilyTable], scales: Sequence[float]) -> float:
             member_SI = chosen_SU[:, [place[name] for name in _unit_names(table)]].astype(float)
             total = total + ratio(table.num_RI @ member_SI.T, table.weight_RI @ member_SI.T) / scale
         halves.append(total)
-    agreement = _column_correlations(np.asarray(halves[0]), np.asarray(halves[1]))
+    one, two = (_centred(np.asarray(half), cells) for half in halves)
+    agreement = _column_correlations(one, two)
     if not len(agreement):
         return math.nan
     mean = float(np.mean(agreement))
@@ -96,7 +133,11 @@ def split_half(tables: Sequence[FamilyTable], scales: Sequence[float]) -> float:
 
 
 def judge(
-    tables: Sequence[FamilyTable], chance: Sequence[FamilyTable], variants: Sequence[str], gate: ScoresSection
+    tables: Sequence[FamilyTable],
+    chance: Sequence[FamilyTable],
+    variants: Sequence[str],
+    gate: ScoresSection,
+    layout: Layout | None = None,
 ) -> list[Reliability]:
     """Return a row for every family and for every ability as a whole (`*`), in the order of the tables.
 
@@ -105,14 +146,17 @@ def judge(
         chance: The same families on untrained models.
         variants: The variant of each trained run.
         gate: What a family must show.
+        layout: Where each run stands in the design; None where runs differ in their sets only.
     """
-    families = [_Family.of(table, by_chance, variants) for table, by_chance in zip(tables, chance, strict=True)]
-    rows = [_family_row(family, gate) for family in families]
+    layout = layout or Layout.flat(len(variants))
+    families = [_Family.of(table, by_chance, variants, layout) for table, by_chance in zip(tables, chance, strict=True)]
+    rows = [_family_row(family, gate, layout) for family in families]
     wholes = []
     for ability in dict.fromkeys(row.ability for row in rows):
         own = [(family, row) for family, row in zip(families, rows, strict=True) if row.ability == ability]
         admitted = [family for family, row in own if row.admitted]
-        wholes.append(_ability_row(ability, admitted or [family for family, _ in own], bool(admitted), variants, gate))
+        chosen = admitted or [family for family, _ in own]
+        wholes.append(_ability_row(ability, chosen, bool(admitted), variants, gate, layout))
     return rows + wholes
 
 
@@ -128,18 +172,18 @@ class _Family:
     icc: Icc
 
     @classmethod
-    def of(cls, table: FamilyTable, chance: FamilyTable, variants: Sequence[str]) -> _Family:
+    def of(cls, table: FamilyTable, chance: FamilyTable, variants: Sequence[str], layout: Layout) -> _Family:
         values, by_chance = table.values(), chance.values()
         difference, se = _above_chance(table, chance)
         zs = [_ratio(difference, se), _ratio(*_above_chance(table.answers(), chance.answers()))]
         z = max((value for value in zs if math.isfinite(value)), default=math.nan)
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         level = float(by_chance.mean()) if len(by_chance) else math.nan
-        return cls(table, values, level, difference, se, z, sd, icc(values, variants))
+        return cls(table, values, level, difference, se, z, sd, layout.icc(values, variants))
 
 
-def _family_row(family: _Family, gate: ScoresSection) -> Reliability:
-    half = split_half([family.table], [family.sd]) if family.sd > 0 else math.nan
+def _family_row(family: _Family, gate: ScoresSection, layout: Layout) -> Reliability:
+    half = split_half([family.table], [family.sd], layout.cells) if family.sd > 0 else math.nan
     z = family.z
     n_items = int(np.count_nonzero(family.table.weight_RI.sum(0) > 0))
     reason = _reason(len(family.values), n_items, z, half, family.icc, gate)
@@ -164,7 +208,12 @@ def _family_row(family: _Family, gate: ScoresSection) -> Reliability:
 
 
 def _ability_row(
-    ability: str, families: Sequence[_Family], any_admitted: bool, variants: Sequence[str], gate: ScoresSection
+    ability: str,
+    families: Sequence[_Family],
+    any_admitted: bool,
+    variants: Sequence[str],
+    gate: ScoresSection,
+    layout: Layout,
 ) -> Reliability:
     """Return the row of an ability: the mean of its families above chance, in between-run standard deviations."""
     live = [family for family in families if family.sd > 0 and math.isfinite(family.chance)]
@@ -177,12 +226,12 @@ def _ability_row(
         se = math.sqrt(sum((f.se / f.sd) ** 2 for f in live)) / len(live)
         together = _ratio(sum(f.difference / f.sd for f in live) / len(live), se)
         z = max(together, min(f.z for f in live))  # at least as clear as its least clear family
-        half = split_half([f.table for f in live], [f.sd for f in live])
-    of_sets = icc(values, variants)
+        half = split_half([f.table for f in live], [f.sd for f in live], layout.cells)
+    of_sets = layout.icc(values, variants)
     reason = _reason(n_runs, n_items, z, half, of_sets, gate)
     if not any_admitted and n_runs >= gate.min_runs:
         reason = "none of its families can be measured: " + ", ".join(f.table.family for f in families)
-    accuracies = [float(f.table.accuracy().mean()) for f in families if n_runs]
+    accuracies = [x for x in (float(f.table.accuracy().mean()) for f in families if n_runs) if math.isfinite(x)]
     return Reliability(
         ability=ability,
         family=WHOLE_ABILITY,
@@ -257,6 +306,21 @@ def _unit_names(table: FamilyTable) -> list[str]:
 def _codes(names: Sequence[str]) -> NDArray[np.int64]:
     place = {name: index for index, name in enumerate(sorted(set(names)))}
     return np.array([place[name] for name in names], dtype=np.int64)
+
+
+def _centred(values: Array, cells: Sequence[str] | None) -> Array:
+    """Return the values (runs, columns) without the mean of their cell, runs that are alone in a cell left out."""
+    if cells is None:
+        return values
+    code = _codes(cells)
+    size = np.bincount(code)
+    shared = np.flatnonzero(size[code] > 1)
+    if len(shared) < _MIN_CENTRED:
+        return values
+    total = np.zeros((len(size), values.shape[1]))
+    np.add.at(total, code, values)
+    result: Array = (values - (total / size[:, None])[code])[shared]
+    return result
 
 
 def _column_correlations(a: Array, b: Array) -> Array:

@@ -2,8 +2,9 @@
 
 A text is <bos> + context + continuation; context and continuation are turned into tokens apart, so that the boundary
 is the same for every option, and the continuation carries the white space that joins them. A context that does not
-fit is cut from the left; a continuation that does not fit alone is cut from the right at a word, and its bytes are
-counted as cut. Shape letters: B batch, T tokens, D width, V vocabulary, N predicted tokens.
+fit is cut from the left, and where that may have cut off what the question is about (rules choice, pair, contrast) the
+cell has no answer: its log-probability is NaN. A continuation that does not fit alone is cut from the right at a word,
+and its bytes are counted as cut. Shape letters: B batch, T tokens, D width, V vocabulary, N predicted tokens.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ltm.errors import DataError
 from ltm.records import Item
+from ltm.scores.measures import CUT_IS_FINE
 
 _ROWS_AT_ONCE = 4096  # predicted tokens whose logits are held at a time
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}  # on a CPU what fits its cache is twice as fast as large batches
@@ -52,8 +54,13 @@ class Prepared:
     n_bytes: NDArray[np.int64]
     n_tokens: NDArray[np.int64]
     n_context_tokens: NDArray[np.int64]
+    lost: NDArray[np.bool_]  # cells without an answer: their context was cut, and the premise may have gone
     n_cut_contexts: int
     n_cut_continuations: int
+
+    def answers(self, logprobs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the log-probability of every cell from those of the requests; NaN where a cell has no answer."""
+        return np.where(self.lost, np.nan, logprobs[self.request_of])
 
 
 def score_items(
@@ -66,6 +73,8 @@ def score_items(
     batch_tokens: int | None = None,
 ) -> list[CellScore]:
     """Return (item_id, cell, logprob, n_bytes, n_tokens, n_context_tokens) of every cell, in the order of the items.
+
+    The log-probability is NaN where the context of a choice, pair or contrast was cut.
 
     Args:
         model: Maps tokens (B, T) to logits (B, T, V); where it has `hidden` and `head`, logits are made only where
@@ -81,7 +90,7 @@ def score_items(
         DataError: a continuation has no tokens, or not one word of it fits.
     """
     prepared = prepare(items, encode, bos_id, block_size)
-    logprobs = logprobs_of(model, prepared, device, batch_tokens)[prepared.request_of]
+    logprobs = prepared.answers(logprobs_of(model, prepared, device, batch_tokens))
     columns = (logprobs, prepared.n_bytes, prepared.n_tokens, prepared.n_context_tokens)
     return list(zip(prepared.item_ids, prepared.cells.tolist(), *(c.tolist() for c in columns), strict=True))
 
@@ -97,23 +106,26 @@ def prepare(items: Sequence[Item], encode: Callable[[str], list[int]], bos_id: i
 
     wanted: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
     item_ids: list[str] = []
-    rows: list[tuple[int, int, int, int, int]] = []
+    rows: list[tuple[int, int, int, int, int, bool]] = []
     cut_contexts = cut_continuations = 0
     for item in items:
         for cell, (context, continuation) in enumerate(zip(item.contexts, item.continuations, strict=True)):
             text = _fitting(continuation, tokens_of, block_size, item.item_id)
             right, left = tokens_of(text), tokens_of(context)
             room = block_size - len(right)
-            cut_contexts += len(left) > room
+            cut = len(left) > room
+            cut_contexts += cut
             cut_continuations += len(text) < len(continuation)
             left = left[max(0, len(left) - room) :]
             request = wanted.setdefault((left, right), len(wanted))
             item_ids.append(item.item_id)
-            rows.append((cell, request, len(text.encode()), len(right), len(left)))
+            rows.append(
+                (cell, request, len(text.encode()), len(right), len(left), cut and item.rule not in CUT_IS_FINE)
+            )
     sequences, places = _share([(bos_id, *left, *right[:-1]) for left, right in wanted])
     requests = [Request(places[i], len(left), right) for i, (left, right) in enumerate(wanted)]
-    table = np.array(rows, dtype=np.int64).reshape(-1, 5)
-    cells, request_of, n_bytes, n_tokens, n_context_tokens = (table[:, i].copy() for i in range(5))
+    table = np.array(rows, dtype=np.int64).reshape(-1, 6)
+    cells, request_of, n_bytes, n_tokens, n_context_tokens, lost = (table[:, i].copy() for i in range(6))
     return Prepared(
         sequences=sequences,
         requests=requests,
@@ -123,6 +135,7 @@ def prepare(items: Sequence[Item], encode: Callable[[str], list[int]], bos_id: i
         n_bytes=n_bytes,
         n_tokens=n_tokens,
         n_context_tokens=n_context_tokens,
+        lost=lost.astype(bool),
         n_cut_contexts=cut_contexts,
         n_cut_continuations=cut_continuations,
     )

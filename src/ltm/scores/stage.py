@@ -1,9 +1,10 @@
 """Score every run on a bank of items, and condense the answers.
 
-Reads: weights (`runs/`), `evalset/bank_*.parquet` (Item), the tokenizer. Writes: `scores/<run_id>.parquet` (Score; for
-bank b `scores/bank_b/<run_id>.parquet`), `scores/measures.parquet` (Measure), `scores/reliability.parquet`
-(Reliability). Raw answers stay on disk; everything else can be computed from them again. Models with random weights
-(`untrained-1`, ...) are scored like runs and give the chance level; they are no rows of the measures.
+Reads: weights (`runs/`), `evalset/bank_*.parquet` (Item), the tokenizer, `sets/variants.parquet` (Variant).
+Writes: `scores/<run_id>.parquet` (Score; for bank b `scores/bank_b/<run_id>.parquet`), `scores/measures.parquet`
+(Measure), `scores/reliability.parquet` (Reliability). Raw answers stay on disk; everything else can be computed from
+them again. Models with random weights (`untrained-1`, ...) are scored like runs and give the chance level; they are no
+rows of the measures.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from ltm.progress import Progress
 from ltm.records import Item, Measure, Reliability, Run, Score
 from ltm.scores import measures, reliability
 from ltm.scores.section import ScoresSection
+from ltm.sets.stage import read_variants
 from ltm.store import WorkFolder, as_json, fingerprint, read_json, read_rows, write_bytes, write_json, write_rows
 from ltm.tokens.tokenizer import identity
 
 if TYPE_CHECKING:
     from ltm.runs.executors.local import LocalExecutor
 
-VERSION = 1
+VERSION = 2
 UNTRAINED = "untrained-"
 _METADATA = b"ltm_bank"
 _warm: dict[tuple[str, str, int], Any] = {}  # items as tokens, kept by a worker between runs
@@ -68,7 +70,7 @@ def score_run(work_root: str, run_id: str, bank: str = "a") -> dict[str, Any]:
     device = pick_device(recipe.runs)
     model, block_size = _model(work, run_id, recipe.model, device)
     prepared, mark = _prepared(work, bank, block_size)
-    logprobs = logprobs_of(model, prepared, device)[prepared.request_of]
+    logprobs = prepared.answers(logprobs_of(model, prepared, device))
     _write(_path(work, run_id, bank), run_id, prepared, logprobs, mark)
     return {
         "run_id": run_id,
@@ -119,14 +121,15 @@ def condense(section: ScoresSection, work: WorkFolder, runs: list[Run], progress
     """Write measures and reliability from the raw answers; return what identifies them.
 
     Raises:
-        StoreError: a run or an untrained model has not been scored on the present bank.
+        StoreError: a run or an untrained model has not been scored on the present bank, or the design is missing.
     """
     items = read_bank(work, section.bank)
     mark = _mark(bank_fingerprint(work, section.bank))
     trained = _tables(work, items, [run.run_id for run in runs], section.bank, mark)
     chance = _tables(work, items, untrained_ids(section), section.bank, mark)
     rows = measures.measures(trained, [run.run_id for run in runs])
-    judged = reliability.judge(trained, chance, [run.variant_id for run in runs], section)
+    ids = [run.variant_id for run in runs]
+    judged = reliability.judge(trained, chance, ids, section, reliability.Layout.of(ids, read_variants(work)))
     write_rows(work.path("scores", "measures.parquet"), rows, Measure)
     write_rows(work.path("scores", "reliability.parquet"), judged, Reliability)
     admitted = [row.family for row in judged if row.admitted and row.family != reliability.WHOLE_ABILITY]

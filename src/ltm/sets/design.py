@@ -94,6 +94,8 @@ def _block(
     gap: tuple[str, float],
     first_index: int,
 ) -> list[Variant]:
+    # gaps mean nothing where all passages are mixed, so their blocks read book after book, whatever the base order is
+    order = "random" if template == "gaps" else section.base_order
     base = Variant(
         variant_id="",
         index=first_index,
@@ -102,8 +104,8 @@ def _block(
         set_id=block,
         template=template,
         arm="base",
-        book_ids=arrange(section.base_order, shuffled),
-        order=section.base_order,
+        book_ids=arrange(order, shuffled),
+        order=order,
         gap_kind="none",
         density=1.0,
         spacing=section.spacing,

@@ -13,7 +13,7 @@ from ltm.sets.design import draw
 from ltm.sets.section import SetsSection
 from ltm.store import WorkFolder, fingerprint, read_json, read_rows, write_json, write_rows
 
-VERSION = 1
+VERSION = 2
 
 
 def build(section: SetsSection, work: WorkFolder, seed: int, progress: Progress) -> Any:

@@ -109,10 +109,9 @@ def stage_text(name: str, value: dict[str, Any]) -> str:
         lines = [f"{'kind':<8} {'what':<60} {'ability':<10} {'effect':>7}  {'90 % interval':<16} {'q':>6}"]
         for effect in sorted(value["effects"], key=lambda e: (not e["claimed"], e["p"]))[:20]:
             interval = f"[{effect['low']:.2f}, {effect['high']:.2f}]"
-            lines.append(
-                f"{effect['kind']:<8} {_cut(effect['label'], 60):<60} {effect['ability']:<10} {effect['estimate']:>7.2f}  "
-                f"{interval:<16} {effect['q']:>6.3f}{'  *' if effect['claimed'] else ''}"
-            )
+            what = f"{effect['kind']:<8} {_cut(effect['label'], 60):<60} {effect['ability']:<10}"
+            how_sure = f"{effect['q']:>6.3f}{'  *' if effect['claimed'] else ''}"
+            lines.append(f"{what} {effect['estimate']:>7.2f}  {interval:<16} {how_sure}")
         return "\n".join(
             [*lines, "effects in seed standard deviations (within sets where no seed noise is known); * = claimed"]
         )

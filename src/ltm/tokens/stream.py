@@ -8,6 +8,7 @@ drawn from the variant's `stream_seed` alone.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,8 +23,10 @@ from ltm.tokens.stage import token_dtype
 
 Segments = npt.NDArray[np.int64]  # shape (n, 2): first token in the file, number of tokens; start -1 = a start mark
 IntArray = npt.NDArray[np.int64]
+Piece = tuple[int, int, int]  # first token in the file, number of tokens, place of the book in the variant
 
 _BLOCK_PASSAGES = 8  # passages in one dropped block
+_FEWEST_UNITS = 8  # of a window: at the smallest density two or more are kept, with a gap between most of them
 _CHAPTER_TOKENS = 2000  # stands in for chapters in books that have none
 
 
@@ -77,24 +80,41 @@ def read_shards(work: WorkFolder) -> dict[str, Shard]:
 def segments(variant: Variant, settings: SetsSection, shards: Mapping[str, Shard]) -> Segments:
     """Return the index list of a variant: `run_tokens` + 1 tokens, in the order in which the model sees them.
 
+    Sparse sets are shorter and are read more often, so that steps and tokens are equal for all runs. The last reading
+    takes an equal share of every book, so that no book weighs more than another.
+
     Raises:
         DataError: a book of the variant has no tokens.
     """
     books = []
-    for book_id in variant.book_ids:
+    for place, book_id in enumerate(variant.book_ids):
         shard = shards.get(book_id)
         if shard is None or shard.n_tokens == 0:
             raise DataError(f"book {book_id} has no tokens", "delete the tokens folder and run again")
         rng = np.random.default_rng([variant.stream_seed, int(book_id[:8], 16)])
-        books.append(_book_pieces(variant, settings, shard, rng))
+        books.append([(first, n, place) for first, n in _book_pieces(variant, settings, shard, rng)])
     rng = np.random.default_rng([variant.stream_seed, 0x0DE5])
-    epochs: list[list[tuple[int, int]]] = []
+    length = sum(n for book in books for _, n, _ in book)
+    rows: list[tuple[int, int]] = []
     have, wanted = 0, settings.run_tokens + 1
-    while have < wanted:  # sparse sets are shorter and are read more often: steps and tokens stay equal
-        epoch = _marked(_arranged(variant, settings, books, rng))
-        have += sum(length for _, length in epoch)
-        epochs.append(epoch)
-    return _cut(np.array([piece for epoch in epochs for piece in epoch], dtype=np.int64), wanted)
+    while have < wanted:
+        share = min(1.0, (wanted - have) / length)
+        epoch = _marked(_arranged(variant, settings, [_first_share(book, share) for book in books], rng))
+        have += sum(n for _, n in epoch)
+        rows += epoch
+    return _cut(np.array(rows, dtype=np.int64), wanted)
+
+
+def _first_share(book: Sequence[Piece], share: float) -> list[Piece]:
+    """Return the first part of what an epoch reads of a book, rounded up."""
+    left = math.ceil(share * sum(n for _, n, _ in book))
+    kept: list[Piece] = []
+    for first, n, place in book:
+        if left <= 0:
+            break
+        kept.append((first, min(n, left), place))
+        left -= n
+    return kept
 
 
 def _book_pieces(
@@ -137,10 +157,11 @@ def _units(kind: str, settings: SetsSection, shard: Shard, start: int, window: i
         inside = [c for c in shard.chapter_starts if start < c < start + window]
         bounds = [start, *inside, start + window]
         if len(bounds) < 4:  # fewer than three chapters: nothing to drop by chapter
-            bounds = [*range(start, start + window, min(_CHAPTER_TOKENS, max(1, window // 4))), start + window]
+            size = min(_CHAPTER_TOKENS, max(1, window // _FEWEST_UNITS))
+            bounds = [*range(start, start + window, size), start + window]
     else:
         size = settings.passage_tokens * (_BLOCK_PASSAGES if kind == "blocks" else 1)
-        size = min(size, max(1, window // 4))  # a short book still has something to drop
+        size = min(size, max(1, window // _FEWEST_UNITS))
         bounds = [*range(start, start + window, size), start + window]
     return [(a, b - a) for a, b in itertools.pairwise(bounds)]
 
@@ -166,15 +187,15 @@ def _keep_units(units: Sequence[tuple[int, int]], wanted: int, rng: np.random.Ge
 
 
 def _arranged(
-    variant: Variant, settings: SetsSection, books: Sequence[Sequence[tuple[int, int]]], rng: np.random.Generator
-) -> list[tuple[int, int]]:
+    variant: Variant, settings: SetsSection, books: Sequence[Sequence[Piece]], rng: np.random.Generator
+) -> list[Piece]:
     """Return one epoch: books one after another, in turns of `spacing` books, or all passages mixed."""
     if variant.order == "shuffled":
         passages = [p for book in books for p in _passages(book, settings.passage_tokens)]
         return [passages[i] for i in rng.permutation(len(passages))]
     if variant.spacing == 1:
         return [piece for book in books for piece in book]
-    result: list[tuple[int, int]] = []
+    result: list[Piece] = []
     for first in range(0, len(books), variant.spacing):
         queues = [_passages(book, settings.passage_tokens) for book in books[first : first + variant.spacing]]
         for turn in range(max(len(queue) for queue in queues)):
@@ -182,20 +203,25 @@ def _arranged(
     return result
 
 
-def _passages(pieces: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    return [(s, min(size, first + n - s)) for first, n in pieces for s in range(first, first + n, size)]
+def _passages(book: Sequence[Piece], size: int) -> list[Piece]:
+    return [(s, min(size, first + n - s), place) for first, n, place in book for s in range(first, first + n, size)]
 
 
-def _marked(pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Put a start mark before every piece that does not continue the one before it."""
+def _marked(pieces: Sequence[Piece]) -> list[tuple[int, int]]:
+    """Put a start mark where another book begins, or the same one begins anew.
+
+    A gap inside a book gets none: the arm with gaps must not have more marks than its control without.
+    """
     result: list[tuple[int, int]] = []
-    end = -1
-    for first, length in pieces:
-        if first == end:
+    end, last = -1, -1
+    for first, length, place in pieces:
+        if place == last and first == end:
             result[-1] = (result[-1][0], result[-1][1] + length)
+        elif place == last and first > end:
+            result.append((first, length))
         else:
             result += [(-1, 1), (first, length)]
-        end = first + length
+        end, last = first + length, place
     return result
 
 
