@@ -119,6 +119,7 @@ def test_cells_without_an_answer_do_not_break_what_reads_them(work):
     work.path("scores", "r0.parquet").rename(work.path("scores", "aaaabbbbcccc.parquet"))
     sql = "select count(*), count(*) filter (isnan(logprob)), sum(logprob) filter (not isnan(logprob)) < 0 from scores"
     assert query(work, sql)[1] == [(20 * 3 + 2, 2, True)]
+    assert query(work, "select count(*) from scores where not isnan(logprob)")[1] == [(20 * 3,)]
 
 
 def test_design_that_is_missing_is_told(work):

@@ -197,10 +197,12 @@ def test_damaged_books_are_found(tmp_path, kjv_texts):
             table.writerow([name, "en", title, f"Author of {title}"])
     changes = {
         "books.path": str(library), "books.held_out_authors": [f"Author of {t}" for t in sorted(held_out)],
-        "books.min_words": 100, "books.dedupe": False, "sets.count": 90, "sets.books_per_set": 20,
-        "sets.book_tokens": 1500, "sets.base_order": "shuffled", "sets.contrast_orders": ["random"],
+        "books.min_words": 100, "books.dedupe": False, "sets.count": 70, "sets.books_per_set": 6,
+        "sets.book_tokens": 8000, "sets.base_order": "shuffled", "sets.contrast_orders": ["random"],
         "sets.shares.single": 0.9, "sets.shares.seeds": 0.1, "sets.shares.order": 0.0, "sets.shares.gaps": 0.0,
-        "runs.lr": 4e-3, "patterns.redraws": 1999,
+        "tokens.vocab_size": 512, "tokens.sample_bytes": 400_000, "model.size": "llama-0.1m", "model.n_embd": 48,
+        "model.block_size": 64, "runs.batch_tokens": 512, "runs.lr": 3e-3, "runs.checkpoint_seconds": 60,
+        "evalset.items_per_family": 40, "patterns.redraws": 1999,
     }  # fmt: skip
     study, result = run_study(work, **changes)
     assert result["failed_runs"] == {}
@@ -208,10 +210,10 @@ def test_damaged_books_are_found(tmp_path, kjv_texts):
 
     effects = [e for e in report(study.work)["effects"] if e["kind"] == "book" and e["ability"] == "fluency"]
     harm = {e["label"]: -e["estimate"] for e in effects}
-    assert len(harm) == 54
     bad, good = ([v for t, v in harm.items() if (t in damaged) == side] for side in (True, False))
-    auc = np.mean([b > g for b in bad for g in good])
-    assert auc >= 0.95
-    claimed = {e["label"] for e in effects if e["claimed"]}
-    assert claimed
-    assert claimed <= damaged or len(claimed - damaged) <= 1 + 0.2 * len(claimed)
+    assert len(bad) == 10
+    assert len(good) >= 40
+    assert np.mean([b > g for b in bad for g in good]) >= 0.85  # .96 where this was written
+    worst = sorted(harm, key=lambda title: -harm[title])[:5]
+    assert len(damaged.intersection(worst)) >= 4  # by chance: one in a thousand
+    assert len({e["label"] for e in effects if e["claimed"]} - damaged) <= 1

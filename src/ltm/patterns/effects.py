@@ -248,8 +248,9 @@ def _summary(layout: Layout, fitted: mixed.Fit | None, level: float) -> Summary:
     spread = float(np.mean(varying * (1 - varying)))
     z = float(ndtri(1 - level / (2 * n_books)) + ndtri(0.8))
     smallest = z * sd / np.sqrt(n_sets * spread) if n_sets >= MIN_SETS else float("nan")
-    heritable = n_sets * fitted.set_variance / sd**2 if sd > 0 else 0.0
-    accuracy = float(np.sqrt(heritable / (heritable + n_books)))
+    # Only the sum of books carries over to new sets; what a set is beyond it is noise here and unknown there.
+    heritable = n_sets * fitted.book_share * fitted.set_variance / sd**2 if sd > 0 else 0.0
+    accuracy = float(np.sqrt(fitted.book_share * heritable / (heritable + n_books)))
     return Summary(
         n_sets, fitted.set_share, fitted.book_share, float(np.sqrt(fitted.residual_variance)), float(smallest), accuracy
     )

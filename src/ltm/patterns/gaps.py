@@ -2,13 +2,14 @@
 
 Gaps also leave less unique text, so a plain comparison with the full text cannot tell the two apart. The control arm is
 a contiguous excerpt with the same unique tokens: gaps against it is the effect of the gaps, and it against the full
-text is the effect of having less.
+text is the effect of having less. Heads of books are themselves one contiguous stretch: they have no gaps, so they stand
+apart and enter no term about gaps.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ltm.patterns.layout import Layout
 from ltm.patterns.terms import Part, Term, difference
 from ltm.records import Variant
 
+HEAD = "head"
 Arms = tuple[list[int], list[int], list[int]]  # full, gaps, truncated: places in the layout
 
 
@@ -23,23 +25,29 @@ def gap_terms(layout: Layout) -> list[Term]:
     """Return the contrasts between sparse arms, their control and the full text."""
     blocks = _blocks(layout)
     variants = layout.variants
-    kinds = sorted({variants[i].gap_kind for _, gaps, _ in blocks for i in gaps})
-    terms = [
-        Term("gaps_vs_truncated", "gaps against the same amount of text without gaps", _same_dose(blocks, variants))
-    ]
+    kinds = sorted({variants[i].gap_kind for _, gaps, _ in blocks for i in gaps} - {HEAD})
+    same = "the same amount of text without gaps"
+    pooled = _same_dose(blocks, variants, kinds)
+    terms = [Term("gaps_vs_truncated", f"gaps against {same}", pooled)]
     if len(kinds) > 1:
         for kind in kinds:
-            parts = _same_dose(blocks, variants, lambda v, kind=kind: v.gap_kind == kind)  # type: ignore[misc]
             terms.append(
-                Term(f"{kind}_vs_truncated", f"{kind} gaps against the same amount of text without gaps", parts)
+                Term(f"{kind}_vs_truncated", f"{kind} gaps against {same}", _same_dose(blocks, variants, [kind]))
             )
+    heads = _same_dose(blocks, variants, [HEAD])
+    terms.append(Term(f"{HEAD}_vs_truncated", f"heads of books against {same}", heads))
     truncated = tuple(difference(cut, full) for full, _, cut in blocks if full and cut)
-    gaps = tuple(difference(gap, full) for full, gap, _ in blocks if full and gap)
+    gapped = [(full, [i for i in gaps if variants[i].gap_kind != HEAD]) for full, gaps, _ in blocks]
     terms.append(Term("truncated_vs_full", "less text (no gaps) against the full text", truncated))
-    terms.append(Term("gaps_vs_full", "text with gaps against the full text", gaps))
-    doses = tuple(_with_dose(difference(gap, full), gap, variants) for full, gap, _ in blocks if full and gap)
-    if len({round(part.dose, 6) for part in doses}) > 1:
-        terms.append(Term("gap_dose", "dose of gaps: per share of text left out, against the full text", doses))
+    terms.append(
+        Term(
+            "gaps_vs_full",
+            "text with gaps against the full text",
+            tuple(difference(gaps, full) for full, gaps in gapped if full and gaps),
+        )
+    )
+    label = f"change of gaps against {same}, per share of text left out"
+    terms.append(Term("gap_dose", label, tuple(_with_dose(part, variants) for part in pooled), slope=True))
     return terms
 
 
@@ -56,14 +64,12 @@ def _blocks(layout: Layout) -> list[Arms]:
     return [found[key] for key in sorted(found) if found[key][1] or found[key][2]]
 
 
-def _same_dose(
-    blocks: Sequence[Arms], variants: Sequence[Variant], wanted: Callable[[Variant], bool] = lambda _: True
-) -> tuple[Part, ...]:
+def _same_dose(blocks: Sequence[Arms], variants: Sequence[Variant], kinds: Sequence[str]) -> tuple[Part, ...]:
     """Return gap runs against control runs of the same density, one part per block."""
     parts = []
     for _, gaps, truncated in blocks:
         densities = {variants[i].density for i in truncated}
-        plus = [i for i in gaps if variants[i].density in densities and wanted(variants[i])]
+        plus = [i for i in gaps if variants[i].density in densities and variants[i].gap_kind in kinds]
         matched = {variants[i].density for i in plus}
         minus = [i for i in truncated if variants[i].density in matched]
         if plus and minus:
@@ -71,5 +77,6 @@ def _same_dose(
     return tuple(parts)
 
 
-def _with_dose(part: Part, gaps: Sequence[int], variants: Sequence[Variant]) -> Part:
-    return Part(part.runs, part.weights, float(np.mean([1.0 - variants[i].density for i in gaps])))
+def _with_dose(part: Part, variants: Sequence[Variant]) -> Part:
+    left_out = [1.0 - variants[i].density for i, weight in zip(part.runs, part.weights, strict=True) if weight > 0]
+    return Part(part.runs, part.weights, float(np.mean(left_out)))

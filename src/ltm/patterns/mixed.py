@@ -1,4 +1,4 @@
-"""A mixed model of the scores: arms are fixed, sets are random, and part of a set is the sum of its books.
+"""A mixed model of the scores: arms are fixed or random, sets are random, and part of a set is the sum of its books.
 
     score = arm + (sum of book effects + rest of the set) + residual
 
@@ -7,7 +7,12 @@ is the GBLUP of genomic prediction, exact for unbalanced numbers of runs and as 
 posterior means shrink what one run says towards what the books and the other runs say, which is what a ranking needs:
 the best of a thousand raw scores is mostly luck.
 
-Sources: Patterson and Thompson 1971 (REML); Henderson 1975 (BLUP and its error); VanRaden 2008 (GBLUP).
+A ranking takes its arms as random too, with a variance of their own, so that they are shrunk like everything else. Few
+arms often have a likelihood that is highest at no variance at all, which would call them exactly equal; a weak prior on
+their standard deviation keeps it above zero.
+
+Sources: Patterson and Thompson 1971 (REML); Henderson 1975 (BLUP and its error); VanRaden 2008 (GBLUP); Chung,
+Rabe-Hesketh, Dorie, Gelman and Liu 2013 (gamma prior on the standard deviation of few groups).
 
 Legend: n runs, S sets, B books, q columns of arms; R = diag(runs per set), H = R^1/2 (share K + (1 - share) I) R^1/2.
 """
@@ -24,6 +29,8 @@ from ltm.patterns.table import Floats
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the set variance that is the sum of books
 _RATIOS = np.concatenate([[0.0], np.geomspace(1e-3, 1e2, 41)])  # set variance / residual variance
 _FINER = np.geomspace(0.8, 1.25, 9)
+_ARM_SDS = np.geomspace(0.05, 10.0, 30)  # of random arms / residual standard deviation
+_LIKELY_ARM_SD = 0.5  # mode of their gamma prior of shape 2, where the scores say nothing
 
 
 @dataclass(frozen=True)
@@ -80,61 +87,85 @@ def spectra(layout: Layout) -> list[Spectrum]:
 
 
 class _Reduced:
-    """Cross-products of [arms, score], once for all variances."""
+    """Cross-products of [arms, score], once for all variances; the last `n_random` of the arms are random."""
 
-    def __init__(self, layout: Layout, score: Floats) -> None:
-        self.layout = layout
+    def __init__(self, layout: Layout, score: Floats, n_random: int) -> None:
+        self.layout, self.n_random = layout, n_random
         both = np.column_stack([layout.arms, score])
         self.root = np.sqrt(layout.runs_per_set)
         self.between = layout.set_means(both) * self.root[:, None]
         self.within = both.T @ both - self.between.T @ self.between
         self.n, self.q = layout.arms.shape
+        self.df = self.n - self.q + n_random
 
-    def solve(self, spectrum: Spectrum, ratio: float, rotated: Floats) -> tuple[float, Floats, Floats, float]:
-        """Return (REML log likelihood, inverse of arms' information, arm estimates, residual variance)."""
-        weights = 1.0 / (1.0 + ratio * spectrum.values)
-        cross = self.within + rotated.T @ (weights[:, None] * rotated)
-        q, df = self.q, self.n - self.q
-        inverse = np.linalg.inv(cross[:q, :q])
+    def likelihoods(self, spectrum: Spectrum, ratio: float, rotated: Floats) -> Floats:
+        """Return the REML log likelihood for each of `arm_sds`, with the log prior of random arms."""
+        weights, cross = self._cross(spectrum, ratio, rotated)
+        sds, q = self.arm_sds, self.q
+        precision = np.zeros((len(sds), q))
+        precision[:, q - self.n_random :] = 1.0 / sds[:, None] ** 2
+        information = cross[:q, :q] + precision[:, :, None] * np.eye(q)
+        arms = np.linalg.solve(information, np.broadcast_to(cross[:q, q, None], (len(sds), q, 1)))[:, :, 0]
+        variance = np.maximum((cross[q, q] - arms @ cross[q, :q]) / self.df, 1e-300)
+        determinant = np.linalg.slogdet(information)[1] + 2.0 * self.n_random * np.log(sds)
+        prior = np.log(sds) - sds / _LIKELY_ARM_SD if self.n_random else 0.0
+        likelihood = -0.5 * (self.df * np.log(variance) - float(np.sum(np.log(weights))) + determinant)
+        return np.asarray(likelihood + prior, dtype=np.float64)
+
+    @property
+    def arm_sds(self) -> Floats:
+        """Return the standard deviations of random arms that are tried."""
+        return _ARM_SDS if self.n_random else np.ones(1)
+
+    def solve(self, spectrum: Spectrum, ratio: float, arm_sd: float, rotated: Floats) -> tuple[Floats, Floats, float]:
+        """Return (error covariance of the arms per residual variance, arm estimates, residual variance)."""
+        cross, q = self._cross(spectrum, ratio, rotated)[1], self.q
+        precision = np.zeros(q)
+        precision[q - self.n_random :] = 1.0 / arm_sd**2
+        inverse = np.linalg.inv(cross[:q, :q] + np.diag(precision))
         arms = inverse @ cross[:q, q]
-        variance = max(float(cross[q, q] - cross[q, :q] @ arms) / df, 1e-300)
-        determinant = float(np.linalg.slogdet(cross[:q, :q])[1])
-        likelihood = -0.5 * (df * np.log(variance) - float(np.sum(np.log(weights))) + determinant)
-        return float(likelihood), np.asarray(inverse), np.asarray(arms), variance
+        variance = max(float(cross[q, q] - cross[q, :q] @ arms) / self.df, 1e-300)
+        return np.asarray(inverse), np.asarray(arms), variance
+
+    def _cross(self, spectrum: Spectrum, ratio: float, rotated: Floats) -> tuple[Floats, Floats]:
+        weights = 1.0 / (1.0 + ratio * spectrum.values)
+        return weights, self.within + rotated.T @ (weights[:, None] * rotated)
 
 
-def fit(layout: Layout, score: Floats, decompositions: list[Spectrum]) -> Fit | None:
+def fit(layout: Layout, score: Floats, decompositions: list[Spectrum], n_random: int = 0) -> Fit | None:
     """Fit the model to the scores of a layout's runs.
 
     Args:
         layout: The runs.
         score: Shape (n,), finite, in the order of the layout.
         decompositions: `spectra(layout)`.
+        n_random: How many of the last columns of `layout.arms` have random effects, alike and independent.
 
     Returns:
-        The fit, or None when the arms use up all runs.
+        The fit, or None when the fixed arms use up all runs.
     """
-    reduced = _Reduced(layout, score)
-    if reduced.n - reduced.q < 1:
+    reduced = _Reduced(layout, score, n_random)
+    if reduced.df < 1:
         return None
-    best: tuple[float, Spectrum, float, Floats] | None = None
+    best: tuple[float, Spectrum, float, float, Floats] | None = None
     for spectrum in decompositions:
         rotated = spectrum.vectors.T @ reduced.between
-        likelihoods = [reduced.solve(spectrum, float(r), rotated)[0] for r in _RATIOS]
-        centre = float(_RATIOS[int(np.argmax(likelihoods))])
+        highest = [float(np.max(reduced.likelihoods(spectrum, float(r), rotated))) for r in _RATIOS]
+        centre = float(_RATIOS[int(np.argmax(highest))])
         for ratio in centre * _FINER if centre > 0 else np.zeros(1):
-            likelihood = reduced.solve(spectrum, float(ratio), rotated)[0]
+            likelihoods = reduced.likelihoods(spectrum, float(ratio), rotated)
+            at = int(np.argmax(likelihoods))
             # Equal likelihoods (no set variance at all) must not depend on rounding: the first share stays.
-            if best is None or likelihood > best[0] + 1e-9:
-                best = (likelihood, spectrum, float(ratio), rotated)
+            if best is None or likelihoods[at] > best[0] + 1e-9:
+                best = (float(likelihoods[at]), spectrum, float(ratio), float(reduced.arm_sds[at]), rotated)
     assert best is not None  # there is always share 0
-    return _predict(reduced, best[1], best[2], best[3])
+    return _predict(reduced, *best[1:])
 
 
-def _predict(reduced: _Reduced, spectrum: Spectrum, ratio: float, rotated: Floats) -> Fit:
+def _predict(reduced: _Reduced, spectrum: Spectrum, ratio: float, arm_sd: float, rotated: Floats) -> Fit:
     """Return BLUPs and the covariance of their errors for chosen variances."""
     layout, q, root = reduced.layout, reduced.q, reduced.root
-    _, inverse, arms, variance = reduced.solve(spectrum, ratio, rotated)
+    inverse, arms, variance = reduced.solve(spectrum, ratio, arm_sd, rotated)
     weights = 1.0 / (1.0 + ratio * spectrum.values)
     gamma = ratio * spectrum.kernel
     half = root[:, None] * spectrum.vectors
@@ -161,7 +192,7 @@ def _predict(reduced: _Reduced, spectrum: Spectrum, ratio: float, rotated: Float
         book_effects=per_book * (centred.T @ signal),
         posterior=posterior - float(np.mean(posterior[places])),
         covariance=variance * covariance,
-        df=float(reduced.n - q),
+        df=float(reduced.df),
     )
 
 

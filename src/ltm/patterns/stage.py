@@ -14,7 +14,7 @@ from ltm.progress import Progress
 from ltm.records import Effect, Ranked
 from ltm.store import WorkFolder, as_json, read_json, read_rows, write_json, write_rows
 
-VERSION = 1
+VERSION = 2
 
 
 def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progress) -> Any:
@@ -37,7 +37,7 @@ def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progr
     task.advance(note="scores read")
     estimated = estimate_effects(table, rows.books, section.level, section.redraws, seed)
     task.advance(note="effects estimated")
-    ranking = rank(table)
+    ranking = rank(table, section.level)
     found = _findings(section, table, estimated, ranking)
     write_rows(work.path("patterns", "effects.parquet"), estimated.effects, Effect)
     write_rows(work.path("patterns", "ranking.parquet"), ranking.rows, Ranked)

@@ -240,11 +240,12 @@ def _families(
 
 def _unit(score: Floats, variant_of: Ints, sets: Ints, known_sd: bool, n_families: int) -> tuple[str, float]:
     """Return what one unit of the score is, and its size on the scale of the mean of the families."""
-    if known_sd and n_families == 1:
-        return "seed", 1.0  # it was divided by the seed's standard deviation already
     replicate_sd, df = _within_sd(score, variant_of)
-    if df >= _MIN_REPLICATE_DF and replicate_sd > _TINY:
-        return "seed", replicate_sd
+    if df >= _MIN_REPLICATE_DF:
+        if known_sd and n_families == 1:
+            return "seed", 1.0  # it was divided by the seed's standard deviation already
+        if replicate_sd > _TINY:
+            return "seed", replicate_sd
     sd = _residual_sd(score, sets)
     return ("residual", sd) if sd > _TINY else ("none", 1.0)
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltm.patterns.inference import within_block_p
+from ltm.patterns.inference import permutation_p, within_block_p
 from ltm.patterns.layout import interval
 from ltm.patterns.table import Floats
 
 MIN_BLOCKS = 4  # three pairs can at best reach p = .25 when they are re-randomised
+MIN_SLOPE_BLOCKS = 6  # for a slope with an intercept; six differences have at most 720 rearrangements
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Term:
-    """One contrast inside blocks."""
+    """One contrast inside blocks: its mean per unit of dose, or how it changes with the dose (`slope`)."""
 
     name: str
     label: str
     parts: tuple[Part, ...]
+    slope: bool = False
 
 
 def usable(term: Term) -> bool:
-    """Return whether enough blocks carry the contrast, with a dose that is not zero."""
+    """Return whether enough blocks carry the contrast, with a dose that is not zero, or with two doses for a slope."""
+    if term.slope:
+        return len(term.parts) >= MIN_SLOPE_BLOCKS and len({round(part.dose, 6) for part in term.parts}) > 1
     return sum(abs(part.dose) > 1e-12 for part in term.parts) >= MIN_BLOCKS
 
 
@@ -64,7 +68,9 @@ def difference(plus: Sequence[int], minus: Sequence[int], dose: float = 1.0) -> 
 
 
 def evaluate(kind: str, terms: Sequence[Term], score: Floats, redraws: int, rng: np.random.Generator) -> list[Estimate]:
-    """Estimate contrasts by regression through the origin over blocks; p-values by rearranging runs inside blocks.
+    """Estimate contrasts by regression over blocks, through the origin unless the term is a slope.
+
+    p-values come from rearranging runs inside blocks; those of slopes from rearranging doses over blocks.
 
     Args:
         kind: Kind of the effects, order or gap.
@@ -73,13 +79,17 @@ def evaluate(kind: str, terms: Sequence[Term], score: Floats, redraws: int, rng:
         redraws: See `within_block_p`.
         rng: Frozen stream of this (ability, kind).
     """
-    p_of = _p_values(terms, score, redraws, rng)
+    p_of = _p_values([term for term in terms if not term.slope], score, redraws, rng)
     found = []
     for term in terms:
         doses = np.array([part.dose for part in term.parts])
         diffs = np.array([np.dot(part.weights, score[list(part.runs)]) for part in term.parts])
-        slope = float(doses @ diffs / (doses @ doses))
         df = len(diffs) - 1
+        if term.slope:
+            doses, diffs, df = doses - doses.mean(), diffs - diffs.mean(), df - 1
+            one_stratum = np.zeros(len(diffs), dtype=np.int64)
+            p_of[term.name] = float(permutation_p(doses[:, None], diffs, one_stratum, redraws, rng)[0])
+        slope = float(doses @ diffs / (doses @ doses))
         se = float(np.sqrt(np.sum((diffs - slope * doses) ** 2) / df / (doses @ doses)))
         low, high = interval(slope, se, df)
         found.append(

@@ -131,10 +131,16 @@ def _gap(effect: Effect, amount: str, language: Language) -> str:
         size = amount.rsplit(" ", 1)[0]
         rises = effect.estimate > 0
         if language == "en":
-            moves = "rises" if rises else "falls"
-            return f"the score {moves} with the share of text left out as gaps: slope {size} per unit of share"
-        moves = "растёт" if rises else "падает"
-        return f"результат {moves} с долей пропущенного текста: наклон {size.removeprefix('на ')} на единицу доли"
+            moves = "better" if rises else "worse"
+            return (
+                f"the more text is left out, the {moves} text with gaps does against the same amount of text without "
+                f"gaps: slope {size} per unit of share left out"
+            )
+        moves = "выше" if rises else "ниже"
+        return (
+            f"чем больше текста пропущено, тем {moves} результат по сравнению с таким же объёмом текста без пропусков: "
+            f"наклон {size.removeprefix('на ')} на единицу пропущенной доли"
+        )
     return _versus(effect, amount, "gap", language)
 
 
@@ -296,6 +302,12 @@ def _ranking_note(ranking: Ranking) -> Text:
         return {
             "en": f"The best of {total} variants stands apart from all others (by {by['en']}).",
             "ru": f"Лучший вариант отличается от всех остальных; всего {counted(total, forms)} "
+            f"(по показателям: {by['ru']}).",
+        }
+    if tied == total - 1:
+        return {
+            "en": f"None of the other {tied} variants can be told apart from the best (by {by['en']}).",
+            "ru": f"Ни один вариант нельзя отличить от лучшего; всего {counted(total, forms)} "
             f"(по показателям: {by['ru']}).",
         }
     return {

@@ -220,7 +220,10 @@ def _write(path: Path, run_id: str, prepared: Any, logprobs: NDArray[np.float64]
         [pa.array(columns[name], schema.field(name).type) for name in schema.names], schema=schema
     )
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({_METADATA: mark.encode()}), sink, compression="zstd")
+    # least and greatest value leave NaN out, and DuckDB takes from them that `isnan(logprob)` is never true
+    counted = [name for name in schema.names if name != "logprob"]
+    marked = table.replace_schema_metadata({_METADATA: mark.encode()})
+    pq.write_table(marked, sink, compression="zstd", write_statistics=counted)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
