@@ -129,7 +129,8 @@ def write_rows(path: Path, rows: Iterable[Row], cls: type[Row]) -> None:
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(records.to_table(rows, cls), sink, compression="zstd")
+    # no statistics: they leave NaN out, and DuckDB then answers questions about NaN wrongly
+    pq.write_table(records.to_table(rows, cls), sink, compression="zstd", write_statistics=False)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 

@@ -55,6 +55,44 @@ def test_the_fit_is_the_dense_one_at_its_own_variances(study):
     assert fitted.set_variance > 0
 
 
+def test_random_arms_are_the_dense_ones_with_a_prior(study):
+    from dataclasses import replace
+
+    layout, score = study
+    conditions = sorted({(v.gap_kind, v.density) for v in layout.variants})
+    w = np.array([[(v.gap_kind, v.density) == c for c in conditions] for v in layout.variants], dtype=float)
+    shrunk = replace(layout, arms=np.column_stack([np.ones(len(score)), w]))
+    reduced = mixed._Reduced(shrunk, score, len(conditions))
+    spectrum, ratio, sd = mixed.spectra(layout)[2], 0.7, 0.4
+    fitted = mixed._predict(reduced, spectrum, ratio, sd, spectrum.vectors.T @ reduced.between)
+    z = np.eye(len(layout.set_ids))[layout.set_of]
+    signal = ratio * z @ spectrum.kernel @ z.T + sd**2 * w @ w.T
+    inverse, one = np.linalg.inv(signal + np.eye(len(score))), np.ones(len(score))
+    rest = score - one @ inverse @ score / (one @ inverse @ one)
+    variance = rest @ inverse @ rest / (len(score) - 1)
+    posterior = signal @ inverse @ rest
+    lost = one - signal @ inverse @ one
+    errors = variance * (signal - signal @ inverse @ signal + np.outer(lost, lost) / (one @ inverse @ one))
+    first = mixed._first_places(layout)
+    centring = np.eye(len(first)) - 1 / len(first)
+    assert np.isclose(fitted.residual_variance, variance)
+    assert np.allclose(fitted.posterior, posterior - posterior[first].mean())
+    assert np.allclose(fitted.covariance, centring @ errors[np.ix_(first, first)] @ centring, atol=1e-8)
+
+    def dense(sd):
+        v = ratio * z @ spectrum.kernel @ z.T + sd**2 * w @ w.T + np.eye(len(score))
+        inverse = np.linalg.inv(v)
+        weight = one @ inverse @ one
+        rest = score - one @ inverse @ score / weight
+        df = len(score) - 1
+        fits = df * np.log(rest @ inverse @ rest / df) + np.linalg.slogdet(v)[1] + np.log(weight)
+        return -0.5 * fits + np.log(sd) - sd / mixed._LIKELY_ARM_SD
+
+    ours = reduced.likelihoods(spectrum, ratio, spectrum.vectors.T @ reduced.between)
+    theirs = np.array([dense(float(sd)) for sd in reduced.arm_sds])
+    assert np.allclose(ours - ours[0], theirs - theirs[0])
+
+
 def test_no_dense_likelihood_on_a_grid_beats_the_fit(study):
     layout, score = study
     fitted = mixed.fit(layout, score, mixed.spectra(layout))

@@ -79,6 +79,12 @@ def test_an_unknown_seed_sd_falls_back_on_the_spread_within_sets(rows, seed_sd):
     assert np.isfinite(facts.unit_sd)
 
 
+def test_one_family_needs_enough_replicates_for_a_seed_sd():
+    for n_seeds, unit in ((4, "residual"), (5, "seed")):
+        table = make_table(simulate(replace(SMALL, n_seeds=n_seeds), 1))  # pairs of seeds: one df each
+        assert table.abilities["linking"].unit == unit
+
+
 def test_nan_scores_are_dropped_and_counted(rows):
     broken = [replace(m, value=float("nan")) if i < 3 else m for i, m in enumerate(rows.measures)]
     table = make_table(replace(rows, measures=broken))

@@ -13,7 +13,7 @@ from scipy.stats import kstest
 from ltm.patterns.effects import estimate_effects
 from ltm.patterns.layout import make_layout
 from ltm.patterns.order import late_weight
-from ltm.patterns.ranking import rank
+from ltm.patterns.ranking import critical_value, rank
 from ltm.patterns.simulate import Planted, near_balanced_sets, simulate, true_book_effects, true_mean
 from ltm.patterns.table import make_table
 
@@ -24,7 +24,7 @@ ALL_GAPS = dict.fromkeys(("scattered", "blocks", "chapters", "head"), -2.0)
 @cache
 def _study(key: str, seed: int, redraws: int = 1999):
     planted = {
-        "null": Planted(16, 8, n_single=6, n_seeds=4, n_order=8, n_gaps=8),
+        "null": Planted(16, 8, n_single=6, n_seeds=5, n_order=8, n_gaps=8),
         "books": Planted(n_single=100, n_seeds=24, n_order=36, n_gaps=36, book_effects=HARMFUL),
         "within": Planted(
             n_seeds=8, n_order=40, n_gaps=40, gap_effects=ALL_GAPS, less_text=-1.0, shuffled=-0.6,
@@ -80,13 +80,17 @@ def test_book_intervals_cover_and_shrunk_effects_are_nearer_to_the_truth():
 
 
 def test_gaps_are_told_from_less_text():
-    _, _, found = _study("within", 1)
+    _, rows, found = _study("within", 1)
     gap = _by_name(found, "gap")
     density = 0.5  # the mean share left out over the three densities
+    heads = sum(v.gap_kind == "head" for v in rows.variants)
+    assert gap["gaps_vs_truncated"].n == gap["gaps_vs_full"].n == gap["gap_dose"].n == 40 - heads  # heads have no gaps
+    assert gap["head_vs_truncated"].n == heads
     assert gap["gaps_vs_truncated"].claimed
     assert gap["gaps_vs_truncated"].low <= -2.0 * density <= gap["gaps_vs_truncated"].high
     assert gap["truncated_vs_full"].low <= -1.0 * density <= gap["truncated_vs_full"].high
-    assert gap["gap_dose"].low <= -3.0 <= gap["gap_dose"].high
+    # The planted loss of less text is the same on both sides: only the gaps' own slope is left.
+    assert gap["gap_dose"].low <= -2.0 <= gap["gap_dose"].high
     assert {"scattered_vs_truncated", "head_vs_truncated", "gaps_vs_full"} <= gap.keys()
 
 
@@ -167,6 +171,62 @@ def test_ranking_is_honest():
     assert ranked[0].tied_with_best
     assert not ranked[-1].tied_with_best
     assert 0.8 <= np.mean([r.low <= true[r.variant_id] - average <= r.high for r in ranked]) <= 0.99
+
+
+def test_a_null_study_rarely_tells_any_variant_from_the_best():
+    broken = 0
+    for seed in range(40):
+        planted = Planted(12, 6, n_single=4, n_seeds=5, n_order=6, n_gaps=8, set_sd=0.0, block_sd=0.0)
+        broken += not all(r.tied_with_best for r in rank(make_table(simulate(planted, 700 + seed))).rows)
+    assert broken <= 9  # the nominal rate is 4; more than 9 has a probability below 1 %
+
+
+def test_strong_conditions_are_told_from_the_best_and_the_true_best_is_tied():
+    tied, apart = [], []
+    for seed in range(8):
+        planted = Planted(12, 6, n_seeds=5, n_order=12, n_gaps=12, set_sd=0.0, block_sd=0.0, shuffled=-2.5)
+        rows = simulate(planted, seed)
+        rows_of = {r.variant_id: r.tied_with_best for r in rank(make_table(rows)).rows}
+        tied.append(np.mean([rows_of[v.variant_id] for v in rows.variants if v.order == "random"]))
+        apart.append(np.mean([not rows_of[v.variant_id] for v in rows.variants if v.order == "shuffled"]))
+    assert np.mean(tied) >= 0.9
+    assert np.mean(apart) >= 0.8
+
+
+def test_the_critical_value_is_tukeys_where_the_variants_are_alike():
+    from scipy.stats import studentized_range
+
+    centred = np.eye(6) - 1 / 6
+    tukey = studentized_range.ppf(0.9, 6, 40) / np.sqrt(2.0)
+    assert critical_value(centred, 40.0, 0.1) == pytest.approx(tukey, rel=0.03)
+
+
+def test_the_order_of_the_base_arm_may_be_any():
+    from dataclasses import replace
+
+    _, rows, found = _study("within", 1)
+    swap = {"random": "shuffled", "shuffled": "random"}
+    turned = [replace(v, order=swap.get(v.order, v.order)) if v.template == "order" else v for v in rows.variants]
+    table = make_table(replace(rows, variants=[v for v in turned if v.arm != "reverse"]))
+    order = _by_name(estimate_effects(table, rows.books, 0.1, 999, 1), "order")
+    assert order["shuffled_vs_random"].estimate > 0 > _by_name(found, "order")["shuffled_vs_random"].estimate
+    assert len(rank(table).rows) == len(table.variants)
+
+
+def test_expected_accuracy_counts_only_what_books_add_up_to():
+    books = {i: float(e) for i, e in enumerate(np.random.default_rng(2).standard_normal(20))}
+    accuracy = {}
+    for name, planted in {
+        "books": Planted(20, 10, n_seeds=80, n_order=0, n_gaps=0, book_effects=books, set_sd=0.0, block_sd=0.0),
+        "sets": Planted(20, 10, n_seeds=80, n_order=0, n_gaps=0, set_sd=2.0, block_sd=0.0),
+    }.items():
+        rows = simulate(planted, 1)
+        summary = estimate_effects(make_table(rows), rows.books, 0.1, 99, 1).summaries["linking"]
+        assert summary.set_share > 0.5
+        assert summary.expected_accuracy**2 <= summary.book_share + 1e-12
+        accuracy[name] = summary.expected_accuracy
+    assert accuracy["books"] > 0.8
+    assert accuracy["sets"] < 0.6
 
 
 def test_a_thousand_runs_take_seconds():

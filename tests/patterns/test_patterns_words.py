@@ -51,8 +51,10 @@ def test_genitive_after_out_of():
          "«только начала книг» даёт результат на 0,40 σ повторов ниже, чем «столько же текста без пропусков»"),
         ("gap", "truncated_vs_full", "“less text, without gaps” scores 0.40 seed sd lower than “the full text”",
          "«меньше текста, но без пропусков» даёт результат на 0,40 σ повторов ниже, чем «полный текст»"),
-        ("gap", "gap_dose", "the score falls with the share of text left out as gaps: slope 0.40 seed sd per unit",
-         "результат падает с долей пропущенного текста: наклон 0,40 σ повторов на единицу доли"),
+        ("gap", "gap_dose", "the more text is left out, the worse text with gaps does against the same amount of text "
+         "without gaps: slope 0.40 seed sd per unit of share left out",
+         "чем больше текста пропущено, тем ниже результат по сравнению с таким же объёмом текста без пропусков: "
+         "наклон 0,40 σ повторов на единицу пропущенной доли"),
     ],
 )  # fmt: skip
 def test_sentences_of_every_kind(kind, name, en, ru):

@@ -2,8 +2,8 @@
 
 Gaps also leave less unique text, so a plain comparison with the full text cannot tell the two apart. The control arm is
 a contiguous excerpt with the same unique tokens: gaps against it is the effect of the gaps, and it against the full
-text is the effect of having less. Heads of books are themselves one contiguous stretch: they have no gaps, so they stand
-apart and enter no term about gaps.
+text is the effect of having less. Heads of books are themselves one contiguous stretch: they have no gaps, so they
+stand apart and enter no term about gaps.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def gap_terms(layout: Layout) -> list[Term]:
     pooled = _same_dose(blocks, variants, kinds)
     terms = [Term("gaps_vs_truncated", f"gaps against {same}", pooled)]
     if len(kinds) > 1:
-        for kind in kinds:
-            terms.append(
-                Term(f"{kind}_vs_truncated", f"{kind} gaps against {same}", _same_dose(blocks, variants, [kind]))
-            )
+        terms += [
+            Term(f"{kind}_vs_truncated", f"{kind} gaps against {same}", _same_dose(blocks, variants, [kind]))
+            for kind in kinds
+        ]
     heads = _same_dose(blocks, variants, [HEAD])
     terms.append(Term(f"{HEAD}_vs_truncated", f"heads of books against {same}", heads))
     truncated = tuple(difference(cut, full) for full, _, cut in blocks if full and cut)

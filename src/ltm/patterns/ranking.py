@@ -22,6 +22,7 @@ from ltm.patterns.layout import Layout, interval, make_layout
 from ltm.patterns.table import Floats, Ints, Table
 from ltm.records import ABILITIES, FLUENCY, Ranked
 
+_NOTHING = 1e-12  # a variance in squared seed sd that is rounding
 _DRAWS = 4000  # behind the critical value: 0.10 is met within 0.005
 
 
@@ -84,7 +85,7 @@ def critical_value(covariance: Floats, df: float, level: float) -> float:
     """
     rng = stream(0, "ranking", "ties")
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > 1e-9 * max(float(values[-1]), 1e-300)
+    kept = values > max(1e-9 * float(values[-1]), _NOTHING)
     if not kept.any():
         return 0.0
     errors = rng.standard_normal((_DRAWS, int(kept.sum()))) @ (vectors[:, kept] * np.sqrt(values[kept])).T
@@ -99,7 +100,8 @@ def _spread(covariance: Floats) -> Floats:
     """Return the standard error of the difference of every pair, infinite where they differ in nothing."""
     own = np.diag(covariance)
     squares = own[:, None] + own[None, :] - 2.0 * covariance
-    return np.asarray(np.where(squares > 1e-9 * own.max(), np.sqrt(np.maximum(squares, 0.0)), np.inf))
+    differ = squares > max(1e-9 * float(own.max()), _NOTHING)
+    return np.asarray(np.where(differ, np.sqrt(np.maximum(squares, 0.0)), np.inf), dtype=np.float64)
 
 
 def _posterior_by_variant(
@@ -133,8 +135,9 @@ def _rows(
     best = order[0]
     errors = np.maximum(np.diag(fitted.covariance), 0.0)
     low, high = interval(posterior, np.sqrt(errors), fitted.df)
-    allowed = critical_value(fitted.covariance, fitted.df, level) * _spread(fitted.covariance)[best]
-    tied = posterior[best] - posterior <= np.where(np.isfinite(allowed), allowed, 0.0) + 1e-9
+    spread = _spread(fitted.covariance)[best]
+    allowed = critical_value(fitted.covariance, fitted.df, level) * np.where(np.isfinite(spread), spread, 0.0)
+    tied = posterior[best] - posterior <= allowed + 1e-9
     return [
         Ranked(
             place=number,

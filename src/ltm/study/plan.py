@@ -23,8 +23,8 @@ from ltm.units import format_bytes, format_count, format_seconds
 if TYPE_CHECKING:
     from ltm.runs.executors.local import LocalExecutor
 
-_ITEM_TOKENS = 200  # a cell with its context, when the bank is not built yet
-_CELLS_WITHOUT_BANK = 6000
+# Of a bank that is not built yet: families in the packaged eval file, and what an item costs to score.
+_FAMILIES, _USUAL_ITEMS, _TEXTS_PER_ITEM, _TOKENS_PER_WORD = 9, 200, 2.0, 1.4
 _KJV_BYTES = 4_300_000
 
 
@@ -89,7 +89,7 @@ def _bill(settings: StudySettings, work: WorkFolder, pool: LocalExecutor | None)
         runs_left=n_runs if left is None else left,
         run_tokens=settings.sets.run_tokens,
         n_params=shape.n_params,
-        score_tokens=_score_tokens(work),
+        score_tokens=_score_tokens(settings, work),
         library_bytes=_library_bytes(settings, work),
         n_workers=n_workers,
         device=device,
@@ -153,10 +153,11 @@ def _stand_in(index: int) -> Book:
     return Book(f"{index:016x}", "", "", None, "en", "", "", "", index, "train", 0, 0, [0], {})
 
 
-def _score_tokens(work: WorkFolder) -> int:
+def _score_tokens(settings: StudySettings, work: WorkFolder) -> int:
     path = work.path("evalset", "bank_a.parquet")
     if not path.exists():
-        return _CELLS_WITHOUT_BANK * _ITEM_TOKENS
+        per_family = settings.evalset.items_per_family or _USUAL_ITEMS
+        return int(_FAMILIES * per_family * _TEXTS_PER_ITEM * settings.evalset.context_words * _TOKENS_PER_WORD)
     items = read_rows(path, Item)
     characters = sum(len(c) + len(o) for item in items for c, o in zip(item.contexts, item.continuations, strict=True))
     return characters // 3  # characters a token at a vocabulary of 2,000; a larger one only makes it less
