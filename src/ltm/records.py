@@ -205,7 +205,7 @@ class Ranked:
     low: float  # 90 % interval
     high: float
     raw: float  # the same before shrinkage
-    tied_with_best: bool  # its interval of the difference to the best contains 0
+    tied_with_best: bool  # cannot be told from the best, all variants compared at once
     abilities: dict[str, float]  # posterior by ability
 
 

@@ -235,7 +235,3 @@ class WorkFolder:
             return None
         output = marker.get("output")
         return output if isinstance(output, str) else None
-
-    def size_bytes(self) -> int:
-        """Return the bytes that the folder takes on disk."""
-        return sum(p.stat().st_size for p in self.root.rglob("*") if p.is_file() and not p.is_symlink())

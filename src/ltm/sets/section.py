@@ -10,7 +10,6 @@ from ltm.config import Count, Section
 
 Order = Literal["random", "reverse", "shuffled", "readability_up", "readability_down", "chronological", "given"]
 GapKind = Literal["scattered", "blocks", "chapters", "head"]
-Template = Literal["single", "seeds", "order", "gaps"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
