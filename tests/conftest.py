@@ -1,6 +1,7 @@
 """What tests share: where the development books lie, and how to write a small library of one's own."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["LTM_CACHE"] = tempfile.mkdtemp(prefix="ltm-tests-")  # no test learns from, or teaches, the user's machine
 
 REAL_BOOKS = Path(__file__).parents[2] / "shared" / "books"
 

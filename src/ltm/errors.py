@@ -62,5 +62,11 @@ class TrainError(LtmError):
     """A training run cannot go on (for example: its loss is no longer finite)."""
 
 
+class BudgetError(LtmError):
+    """The study's budget is reached, or would be before the study could be finished."""
+
+    exit_code = 3
+
+
 class MissingPartError(InputError):
     """An optional package is not installed; the hint is the install line."""

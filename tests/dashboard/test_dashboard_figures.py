@@ -121,6 +121,18 @@ def test_times_join_forecast_and_measurement_and_refuse_nonsense() -> None:
     assert figures.time_rows({"stages": 5}, {"stages": []}) == []
 
 
+def test_the_bill_compares_the_stages_that_have_both_and_scales_its_range() -> None:
+    stages = [{"stage": "start", "seconds": 6}, {"stage": "runs", "seconds": 54}, {"stage": "scores", "seconds": 60}]
+    forecast = {"stages": stages, "seconds": 120, "seconds_low": 100, "seconds_high": 150, "energy_kwh": 0.012}
+    rows = figures.time_rows(forecast, {"stages": {"runs": 60.0}, "other": 6.0})
+    time, energy, money = figures.bill_rows(forecast, rows)
+    assert time == {"what": "minutes", "forecast": 1.0, "low": 50 / 60, "high": 75 / 60, "measured": 66 / 60}
+    assert (energy["forecast"], energy["measured"]) == (pytest.approx(6.0), pytest.approx(6.6))
+    assert money["measured"] == 0.0
+    assert figures.bill_rows({}, rows) == []
+    assert figures.bill_rows(forecast, figures.time_rows(forecast, {})) == []
+
+
 def test_genres_count_every_book_once() -> None:
     books = make_books(100, np.random.default_rng(3))
     books = [dataclasses.replace(book, genre=f"g{i % 30}") for i, book in enumerate(books)]

@@ -269,7 +269,12 @@ def time_chapter(inputs: Inputs) -> Chapter:
         finding = both("time.measured", measured=Duration(measured))
     folded = [{"stage": r["stage"], "kind": k, "seconds": r[k]} for r in rows for k in ("forecast", "measured") if r[k]]
     chart = Figure(rows, tables.TIME_COLUMNS, charts.times(), extra={"folded": folded}, prefix={"stage": "term.stage."})
-    return Chapter(finding, figure_slot("time", "time.figure", "time.subtitle"), {"time": chart}, needs)
+    shown, body = {"time": chart}, figure_slot("time", "time.figure", "time.subtitle")
+    if bill := figures.bill_rows(inputs.forecast, rows):
+        prefix = {"what": "term.bill."}
+        shown["bill"] = Figure(bill, tables.BILL_COLUMNS, caption="caption.bill", prefix=prefix)
+        body += table_slot("bill")
+    return Chapter(finding, body, shown, needs)
 
 
 def library(inputs: Inputs) -> Chapter:

@@ -243,10 +243,34 @@ def time_rows(forecast: dict[str, Any], timings: dict[str, Any]) -> list[Record]
                 "measured": None,
             }
     measured = timings.get("stages")
-    for stage, seconds in measured.items() if isinstance(measured, dict) else []:
+    beside = {"start": other} if (other := number(timings.get("other"))) else {}
+    for stage, seconds in ({**beside, **measured} if isinstance(measured, dict) else beside).items():
         blank = {"stage": stage, "forecast": None, "low": None, "high": None}
         rows.setdefault(stage, blank)["measured"] = number(seconds)
     return list(rows.values())
+
+
+def bill_rows(forecast: dict[str, Any], rows: Iterable[Record]) -> list[Record]:
+    """Return time, energy and money, forecast and measured, of the stages that have both.
+
+    Energy and money follow from time at the power and the prices that the forecast was made with.
+    """
+    paired = [row for row in rows if row["forecast"] and row["measured"]]
+    whole = number(forecast.get("seconds"))
+    ends = [number(forecast.get(key)) for key in ("seconds_low", "seconds_high")]
+    if not paired or not whole or None in ends:
+        return []
+    expected, measured = (sum(row[key] for row in paired) for key in ("forecast", "measured"))
+    made = []
+    for what, per_second in (
+        ("minutes", 1 / 60),
+        ("watt_hours", 1000 * (number(forecast.get("energy_kwh")) or 0.0) / whole),
+        ("usd", (number(forecast.get("cost_usd")) or 0.0) / whole),
+    ):
+        low, high = (expected * float(end or 0.0) / whole * per_second for end in ends)
+        middle = {"what": what, "forecast": expected * per_second, "low": low, "high": high}
+        made.append({**middle, "measured": measured * per_second})
+    return made
 
 
 def book_rows(books: Iterable[Book]) -> list[Record]:

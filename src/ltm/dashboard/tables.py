@@ -81,6 +81,13 @@ TIME_COLUMNS: list[Column] = [
     ("high", "num"),
     ("measured", "num"),
 ]
+BILL_COLUMNS: list[Column] = [
+    ("what", "term"),
+    ("forecast", "num"),
+    ("low", "num"),
+    ("high", "num"),
+    ("measured", "num"),
+]
 GENRE_COLUMNS: list[Column] = [("genre", "term"), ("pool", "term"), ("books", "int"), ("n_words", "int")]
 BOOK_COLUMNS: list[Column] = [
     ("title", "text"),

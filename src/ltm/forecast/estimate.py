@@ -1,115 +1,219 @@
-"""Time, disk, memory, energy and money of a study before they are spent: plain arithmetic on a measured rate.
-
-Training is forecast as tokens / (tokens per second of one worker) / workers. The rate comes from complete runs of the
-same study where there are any, otherwise from a probe of a few steps of the very model on this machine.
-"""
+"""Forecasts: what `formulas` says of a case on a device, with its range, its reason and its bill."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-# Rates of the stages around training on one 2.5 GHz core, from this project's own studies (LOG.md).
-_BOOKS_BYTES_PER_SECOND = 1.5e6
-_TOKENS_BYTES_PER_SECOND = 1.0e6
-_EVALSET_SECONDS = 8.0
-_EVALSET_SECONDS_PER_MB = 0.5
-_SCORE_SPEEDUP = 2.5  # scored tokens per second over trained tokens per second: forward only
-_PATTERNS_SECONDS, _PATTERNS_SECONDS_PER_RUN = 3.0, 0.01
-_DASHBOARD_SECONDS, _DASHBOARD_SECONDS_PER_RUN = 3.0, 0.005
-_WORKER_START_SECONDS = 6.0
-_RUN_OVERHEAD_SECONDS = 0.15  # opening the stream, saving weights and rows
+import numpy as np
+
+from ltm.errors import InputError
+from ltm.forecast import formulas, formulas_page
+from ltm.forecast.case import PRECISIONS, Case, Columns, case_columns, device_columns
+from ltm.forecast.constants import constants, document
+from ltm.forecast.devices import Device
+
+TIME_PARTS = ("matmul", "attention", "elementwise", "vocabulary", "optimizer", "launch", "network", "bubble")
+_SPEEDS = ("tokens_per_second", "tokens_per_second_low", "tokens_per_second_high")
+MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "framework", "fragments")
+REASONS = {
+    "from_framework": "training programs differ: data loading, logging and kernels that no setting names",
+    "from_launch": "the host starts kernels more slowly than the card runs them, and hosts differ",
+    "from_network": "links between cards and pipeline stages vary from cluster to cluster",
+    "from_adapters": "libraries run adapters at different speed",
+    "from_plain_attention": "plain attention depends on how much of it the compiler fuses",
+    "from_guesses": "the shape, batch, sequence length or number of cards had to be guessed",
+}
 
 
-@dataclass(frozen=True)
-class Workload:
-    """What a study asks of the machine."""
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a case takes on a device; `_low` and `_high` bound the 90 % range."""
 
-    n_runs: int
-    runs_left: int
-    run_tokens: int
-    n_params: int
-    score_tokens: int  # tokens of one scoring pass over the bank
-    library_bytes: int
-    n_workers: int
-    device: str
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Tokens per second of one worker with all workers busy, and how far off it may be either way."""
-
+    case: Case
+    device: Device
     tokens_per_second: float
-    low: float
-    high: float
-    source: str
+    tokens_per_second_low: float
+    tokens_per_second_high: float
+    step_seconds: float
+    parts_seconds: dict[str, float]
+    limited_by: str  # compute, bandwidth, launch overhead or network
+    mfu: float  # model FLOPs over the nominal dense peak
+    peak_memory_bytes: float
+    peak_memory_low: float
+    peak_memory_high: float
+    memory_parts_bytes: dict[str, float]
+    fits: bool
+    width_reason: str
+    watts: float
 
 
-def estimate(
-    load: Workload, rate: Rate, watts: float | None, usd_per_kwh: float, usd_per_hour: float
-) -> dict[str, Any]:
-    """Return seconds by stage and in all, disk and memory bytes, kWh and USD, each with a low and a high value."""
-    stages = _stages(load, rate)
-    total = {key: sum(stage[key] for stage in stages) for key in ("seconds", "low", "high")}
-    power = watts if watts is not None else load.n_workers * (350.0 if load.device == "cuda" else 65.0)
-    bill = {}
-    for key, seconds in total.items():
-        kwh = power * seconds / 3.6e6
-        bill[key] = {"kwh": kwh, "usd": kwh * usd_per_kwh + usd_per_hour * seconds / 3600}
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What an hour costs: rent of one device, electricity; power only where it is measured."""
+
+    usd_per_hour: float = 0.0
+    usd_per_kwh: float = 0.20
+    watts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """A whole training: time, energy, money; `_low` and `_high` bound the 90 % range."""
+
+    tokens: float
+    seconds: float
+    seconds_low: float
+    seconds_high: float
+    fixed_seconds: dict[str, float]
+    energy_kwh: float
+    energy_kwh_low: float
+    energy_kwh_high: float
+    cost_usd: float
+    cost_usd_low: float
+    cost_usd_high: float
+    width_reason: str
+    extra_seconds: dict[str, float] = field(default_factory=dict)
+
+
+def arrays(c: Columns, d: Columns) -> dict[str, Any]:
+    """Return every result of `formulas` for cases and devices side by side, each of shape (n,).
+
+    This is the fast way: ten thousand forecasts take well under a second.
+    """
+    k = constants()
+    step = formulas.step_seconds(c, d, k)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = formulas.spread(c, d, k)
     return {
-        "stages": stages,
-        "seconds": total["seconds"],
-        "seconds_low": total["low"],
-        "seconds_high": total["high"],
-        "rate": {"tokens_per_second_per_worker": rate.tokens_per_second, "source": rate.source},
-        "disk_bytes": _disk_bytes(load),
-        "memory_bytes": _memory_bytes(load),
-        "energy_kwh": bill["seconds"]["kwh"],
-        "energy_kwh_range": [bill["low"]["kwh"], bill["high"]["kwh"]],
-        "cost_usd": bill["seconds"]["usd"],
-        "cost_usd_range": [bill["low"]["usd"], bill["high"]["usd"]],
-        "n_runs": load.n_runs,
-        "runs_left": load.runs_left,
-        "run_tokens": load.run_tokens,
-        "n_params": load.n_params,
-        "n_workers": load.n_workers,
-        "device": load.device,
+        "step": step,
+        "memory": formulas.memory_bytes(c, d, k),
+        "spread": spread,
+        "watts": formulas.power_watts(c, d, k),
+        "tokens_per_second": step["step_tokens"] / step["total"],
     }
 
 
-def _stages(load: Workload, rate: Rate) -> list[dict[str, Any]]:
-    megabytes = load.library_bytes / 1e6
-    fixed = {
-        "books": load.library_bytes / _BOOKS_BYTES_PER_SECOND,
-        "sets": 0.5,
-        "tokens": load.library_bytes / _TOKENS_BYTES_PER_SECOND,
-        "evalset": _EVALSET_SECONDS + _EVALSET_SECONDS_PER_MB * megabytes,
+def forecast_many(cases: Sequence[Case], devices: Sequence[Device]) -> list[Forecast]:
+    """Return a forecast per pair of case and device.
+
+    Raises:
+        InputError: a device lacks the precision of its case.
+    """
+    for case, card in zip(cases, devices, strict=True):
+        check_precision(case, card)
+    if not cases:
+        return []
+    found = arrays(case_columns(cases), device_columns([with_experience(card) for card in devices]))
+    return [_one(found, i, case, card) for i, (case, card) in enumerate(zip(cases, devices, strict=True))]
+
+
+def forecast(case: Case, device: Device) -> Forecast:
+    """Return the forecast of one case on one device."""
+    return forecast_many([case], [device])[0]
+
+
+def bill(
+    result: Forecast, tokens: float, prices: Prices, distinct_tokens: float = 0.0, extra: dict[str, float] | None = None
+) -> Bill:
+    """Return the bill of training on so many tokens.
+
+    Args:
+        result: The forecast of the setup.
+        tokens: Tokens to train on, repetitions counted.
+        distinct_tokens: Tokens that have to be tokenized first; 0 = done before.
+        extra: Seconds of other work, by name (evaluation, for example).
+
+    Raises:
+        InputError: there are no tokens.
+    """
+    if not tokens > 0:
+        raise InputError(f"{tokens:g} tokens cannot be trained on", "give --tokens 10B, or --books and --pages")
+    c, d = case_columns([result.case]), device_columns([result.device])
+    fixed = {name: float(np.ravel(v)[0]) for name, v in formulas.fixed_seconds(c, d, distinct_tokens).items()}
+    beside = sum(fixed.values()) + sum((extra or {}).values())
+    speed = {name: getattr(result, name) for name in _SPEEDS}
+    known = prices.watts is not None  # else the mean power is itself a forecast
+    made = formulas_page.amounts(
+        speed,
+        tokens,
+        beside,
+        prices.watts * result.case.n_devices if prices.watts is not None else result.watts,
+        1.0 if known else formulas_page.POWER_RANGE,
+        prices.usd_per_kwh,
+        prices.usd_per_hour * result.case.n_devices,
+    )
+    reason = (
+        "start-up, compiling and tokenizing outweigh the training itself"
+        if made["mostly_fixed"]
+        else result.width_reason
+    )
+    return Bill(
+        tokens=tokens,
+        seconds=made["seconds"],
+        seconds_low=made["seconds_low"],
+        seconds_high=made["seconds_high"],
+        fixed_seconds=fixed,
+        energy_kwh=made["kwh"],
+        energy_kwh_low=made["kwh_low"],
+        energy_kwh_high=made["kwh_high"],
+        cost_usd=made["usd"],
+        cost_usd_low=made["usd_low"],
+        cost_usd_high=made["usd_high"],
+        width_reason=reason,
+        extra_seconds=dict(extra or {}),
+    )
+
+
+def check_precision(case: Case, card: Device) -> None:
+    """Raise InputError if the device cannot compute in the precision of the case."""
+    name = PRECISIONS[int(case.precision)]
+    rate = (card.fp32_flops, card.tf32_flops, card.fp16_flops, card.bf16_flops, card.fp8_flops)[int(case.precision)]
+    if not rate > 0:
+        instead = "fp16" if name == "bf16" and card.fp16_flops else "bf16" if card.bf16_flops else "fp32"
+        raise InputError(f"{card.name} cannot compute in {name}", f"use {instead}")
+
+
+def with_experience(card: Device) -> Device:
+    """Return the card with what was learned of its architecture."""
+    learned = document()["architectures"].get(card.arch.split()[0], 1.0)
+    return dataclasses.replace(card, speed_scale=card.speed_scale * learned)
+
+
+def _one(found: dict[str, Any], i: int, case: Case, card: Device) -> Forecast:
+    step, memory, spread = found["step"], found["memory"], found["spread"]
+    rate, total = float(found["tokens_per_second"][i]), float(memory["total"][i])
+    parts = {name: float(np.broadcast_to(step[name], step["total"].shape)[i]) for name in TIME_PARTS}
+    held = {name: float(np.broadcast_to(memory[name], memory["total"].shape)[i]) for name in MEMORY_PARTS}
+    reasons = {name: float(spread[name][i]) for name in REASONS}
+    peak = card.peak_flops * (2.0 if case.precision == 4 and card.fp8_flops else 1.0) * case.n_devices
+    return Forecast(
+        case=case,
+        device=card,
+        tokens_per_second=rate,
+        tokens_per_second_low=rate / float(spread["time_high"][i]),
+        tokens_per_second_high=rate / float(spread["time_low"][i]),
+        step_seconds=float(step["total"][i]),
+        parts_seconds=parts,
+        limited_by=_limited_by(step, i),
+        mfu=float(step["model_flops"][i]) * case.n_devices / float(step["total"][i]) / peak,
+        peak_memory_bytes=total,
+        peak_memory_low=total * float(spread["memory_low"][i]),
+        peak_memory_high=total * float(spread["memory_high"][i]),
+        memory_parts_bytes=held,
+        fits=bool(card.memory_bytes <= 0 or total <= card.memory_bytes),
+        width_reason=REASONS[max(reasons, key=lambda name: reasons[name])],
+        watts=float(found["watts"][i]),
+    )
+
+
+def _limited_by(step: dict[str, Any], i: int) -> str:
+    shares = {
+        "compute": step["compute_bound"][i],
+        "bandwidth": step["memory_bound"][i],
+        "launch overhead": step["launch"][i],
+        "network": step["network"][i] + step["bubble"][i],
     }
-    rows = [{"stage": name, "seconds": s, "low": 0.4 * s, "high": 2.5 * s} for name, s in fixed.items()]
-    rounds = -(-load.runs_left // load.n_workers)  # the last round may be half empty
-    for name, tokens, overhead in (
-        ("runs", load.run_tokens, _RUN_OVERHEAD_SECONDS),
-        ("scores", load.score_tokens / _SCORE_SPEEDUP, _RUN_OVERHEAD_SECONDS),
-    ):
-        start = _WORKER_START_SECONDS if name == "runs" else 0.0
-        seconds, low, high = (
-            start + rounds * (tokens / r + overhead) for r in (rate.tokens_per_second, rate.high, rate.low)
-        )
-        rows.append({"stage": name, "seconds": seconds, "low": low, "high": high})
-    after = {
-        "patterns": _PATTERNS_SECONDS + _PATTERNS_SECONDS_PER_RUN * load.n_runs,
-        "dashboard": _DASHBOARD_SECONDS + _DASHBOARD_SECONDS_PER_RUN * load.n_runs,
-    }
-    return rows + [{"stage": name, "seconds": s, "low": 0.4 * s, "high": 2.5 * s} for name, s in after.items()]
-
-
-def _disk_bytes(load: Workload) -> int:
-    weights = load.n_runs * load.n_params * 4
-    text_and_tokens = 2 * load.library_bytes
-    rows = load.n_runs * 150_000
-    return int(weights + text_and_tokens + rows)
-
-
-def _memory_bytes(load: Workload) -> int:
-    """Per worker: the interpreter with PyTorch, five float32 copies of the weights, and activations."""
-    return int(load.n_workers * (400e6 + 5 * 4 * load.n_params + 100e6) + 500e6)
+    return max(shares, key=lambda name: float(shares[name]))

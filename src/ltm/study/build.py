@@ -1,7 +1,8 @@
 """Build what is not up to date: the stages in the order in which data flows.
 
-Writes: `timings.json` (seconds by stage, over all starts), and each stage's files through the stage. A stage is built
-when its inputs (settings, code version, what the stages before it made) differ from those its marker names.
+Writes: `timings.json` (seconds by stage and beside the stages, over all starts), and each stage's files through the
+stage. A stage is built when its inputs (settings, code version, what the stages before it made) differ from those its
+marker names.
 """
 
 from __future__ import annotations
@@ -18,45 +19,94 @@ from ltm.progress import Progress
 from ltm.runs import queue
 from ltm.runs.queue import Recipe
 from ltm.store import WorkFolder, fingerprint, read_json, write_json
-from ltm.study.plan import write_forecast
+from ltm.study import budget
+from ltm.study.plan import process_age, record, write_forecast
 from ltm.study.settings import StudySettings
-
-# What each stage reads of the stages before it.
-_NEEDS: dict[str, tuple[str, ...]] = {
-    "books": (),
-    "sets": ("books",),
-    "tokens": ("books", "sets"),
-    "evalset": ("books",),
-    "runs": ("sets", "tokens"),
-    "scores": ("evalset", "runs"),
-    "patterns": ("books", "sets", "scores"),
-    "dashboard": ("books", "sets", "evalset", "runs", "scores", "patterns"),
-}
+from ltm.study.standing import is_missing, stage_inputs, standing
+from ltm.study.watch import Watch
 
 
 class Builder:
     """One pass over the stages; knows what each was made from."""
 
-    def __init__(self, settings: StudySettings, work: WorkFolder, progress: Progress) -> None:
-        self.settings, self.work, self.progress = settings, work, progress
+    def __init__(
+        self, settings: StudySettings, work: WorkFolder, progress: Progress, over_budget: bool = False
+    ) -> None:
+        self.settings, self.work, self.progress, self.over_budget = settings, work, progress, over_budget
         self.built: list[str] = []
         self.outputs: dict[str, str] = {}
         self.jobs: list[queue.Job] = []
         self._stack = contextlib.ExitStack()
         self._pool: Any = None
+        self._began = time.time() - process_age()
 
     def build(self, stages: Sequence[str]) -> dict[str, Any]:
-        """Build the stages; returns what was built and which runs failed."""
-        with self._stack:
-            if "runs" in stages:
-                write_forecast(self.settings, self.work, self._workers, self.progress)
+        """Build the stages; returns what was built and which runs failed.
+
+        Raises:
+            BudgetError: the budget is reached, or the forecast says that it will not do.
+        """
+        with self._all_seconds() as before, self._watch(before), self._stack:
+            forecast = self._forecast() if "runs" in stages else {}
             for name in stages:
                 self.progress.seconds_ahead = self._seconds_after(name, stages)
                 if name == "runs":
                     self._runs()
                 else:
                     self._stage(name)
+        if before == 0.0 and forecast and len(self.built) == len(_all_of(forecast)):
+            record(self.settings, self.work, forecast)  # a study done in one go tells how good the forecast was
         return {"built": self.built, "failed_runs": queue.failures(self.work, self.jobs)}
+
+    def _forecast(self) -> dict[str, Any]:
+        """Forecast the study where there is training to do, and hold it against the budget."""
+        if "runs" in standing(self.settings, self.work)[0]:
+            return {}
+        forecast = write_forecast(self.settings, self.work, self._workers, self.progress)
+        begun = any(self.work.path("runs").glob("*/run.json"))  # then the watch alone decides
+        if not self.over_budget and not begun:
+            rows = budget.held(self.settings.budget, forecast, self._spent(0.0, True))
+            budget.refuse_if_over(rows)
+            if text := budget.warning(rows):
+                self.progress.say(text)
+        return forecast
+
+    def _watch(self, before: float) -> contextlib.AbstractContextManager[Any]:
+        if self.over_budget:
+            return contextlib.nullcontext()
+        return Watch(self.settings.budget, lambda disk: self._spent(before, disk))
+
+    def _spent(self, before: float, disk: bool) -> dict[str, float]:
+        """Return what is spent over all starts."""
+        prices = self.settings.forecast
+        seconds = before + time.time() - self._began
+        return budget.spent(seconds, self._watts(), prices, self.work if disk else None)
+
+    def _watts(self) -> float:
+        path = self.work.path("forecast.json")
+        if path.exists():
+            return float(read_json(path).get("watts", 0.0))
+        return self.settings.forecast.watts or 0.0
+
+    @contextlib.contextmanager
+    def _all_seconds(self) -> Iterator[float]:
+        """Give the seconds of all earlier starts; add those of this one that belong to no stage when it ends."""
+        path = self.work.path("timings.json")
+        timings = read_json(path) if path.exists() else {"stages": {}}
+        _bank_interrupted(self.work, timings)
+        before = sum(timings["stages"].values()) + timings.get("other", 0.0)
+        in_stages = sum(timings["stages"].values())
+        start = {"current": None, "other": timings.get("other", 0.0), "began": self._began, "before": in_stages}
+        write_json(path, {**timings, **start})
+        try:
+            yield float(before)
+        finally:
+            timings = read_json(path)
+            passed = time.time() - self._began - (sum(timings["stages"].values()) - in_stages)
+            other = timings.get("other", 0.0) + max(0.0, passed)
+            if self.built or before == 0.0:  # a start that found nothing to do costs the study nothing
+                timings["other"] = other
+            write_json(path, {**timings, "began": None})
 
     def _seconds_after(self, name: str, stages: Sequence[str]) -> float:
         """Return the forecast of the stages that follow; 0 where there is no forecast."""
@@ -69,8 +119,8 @@ class Builder:
         """Build a stage whose marker tells whether it stands."""
         section: Section = getattr(self.settings, name)
         stage: Any = import_module(f"ltm.{name}.stage")
-        inputs = self._inputs(name, section, stage)
-        if self.work.output_of(name, inputs) is None or self._is_missing(name):
+        inputs = stage_inputs(self.settings, name, self.outputs)
+        if self.work.output_of(name, inputs) is None or is_missing(self.settings, self.work, name):
             self.work.path(name, "done.json").unlink(missing_ok=True)  # its files are about to be mixed
             with self._timed(name):
                 if name == "dashboard":
@@ -81,21 +131,6 @@ class Builder:
                     made = stage.build(section, self.work, self.settings.seed, self.progress)
             self.work.finish(name, inputs, made)
         self.outputs[name] = str(self.work.output_of(name, inputs))
-
-    def _is_missing(self, name: str) -> bool:
-        """Return whether the page was deleted; it is the one thing that a user moves away."""
-        if name != "dashboard":
-            return False
-        from ltm.dashboard.stage import page_path
-
-        return not page_path(self.settings.dashboard, self.work).exists()
-
-    def _inputs(self, name: str, section: Section, stage: Any) -> str:
-        own = stage.inputs(section) if hasattr(stage, "inputs") else None
-        needs = [self.outputs[key] for key in _NEEDS[name]]
-        about = [self.settings.name, self.settings.question] if name == "dashboard" else []
-        settings = section.model_dump(exclude={"path", "manifest"})  # what files are matters, not where
-        return fingerprint([name, stage.VERSION, settings, self.settings.seed, own, needs, about])
 
     def _runs(self) -> None:
         """Train the runs that are not complete; each run carries its own marker."""
@@ -124,24 +159,28 @@ class Builder:
     def _timed(self, name: str) -> Iterator[None]:
         """Add the seconds of a stage to `timings.json`, also when it is interrupted."""
         path = self.work.path("timings.json")
-        timings = read_json(path) if path.exists() else {"stages": {}}
-        _bank_interrupted(self.work, timings)
+        timings = read_json(path)
         start = time.time()
-        write_json(path, {"stages": timings["stages"], "current": {"stage": name, "started": start}})
+        write_json(path, {**timings, "current": {"stage": name, "started": start}})
         try:
             yield
         finally:
             timings["stages"][name] = timings["stages"].get(name, 0.0) + time.time() - start
-            write_json(path, {"stages": timings["stages"], "current": None})
+            write_json(path, {**timings, "current": None})
         self.built.append(name)
+
+
+def _all_of(forecast: dict[str, Any]) -> list[str]:
+    return [row["stage"] for row in forecast["stages"] if row["stage"] != "start"]
 
 
 def _bank_interrupted(work: WorkFolder, timings: dict[str, Any]) -> None:
     """Count the time of a start that was killed: from its beginning to the last sign of life in the folder."""
-    current = timings.get("current")
-    if not current:
+    current, began = timings.get("current"), timings.get("began")
+    if not current and not began:
         return
     signs = [*work.root.glob("runs/*/*.json"), *work.root.glob("scores/*.parquet"), work.path("timings.json")]
-    last = max((path.stat().st_mtime for path in signs if path.exists()), default=current["started"])
-    spent = max(0.0, last - current["started"])
-    timings["stages"][current["stage"]] = timings["stages"].get(current["stage"], 0.0) + spent
+    last = max((path.stat().st_mtime for path in signs if path.exists()), default=time.time())
+    if current:
+        spent = max(0.0, last - current["started"])
+        timings["stages"][current["stage"]] = timings["stages"].get(current["stage"], 0.0) + spent

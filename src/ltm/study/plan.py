@@ -1,63 +1,119 @@
 """The bill before the meal: what a study will take, and what it will be able to find out.
 
-Reads: the study's settings, the library's file sizes, complete runs if there are any. Writes: `forecast.json`
-before the first run (and when the work changes), so that forecast and measurement can be set side by side.
+Reads: the study's settings, its library, what its work folder holds. Writes: `forecast.json` before the first run (and
+when the work changes), so that forecast and measurement can be set side by side; a plan alone writes nothing there.
+
+The unit costs come from a rehearsal of the study on this machine (see `rehearsal`), corrected by what earlier studies
+took over their forecasts here (see `history`). Once runs are complete, they are the measurement.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import os
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ltm.forecast.estimate import Rate, Workload, estimate
+from ltm.books import stage as books_stage
+from ltm.books.catalogue import read_catalogue
+from ltm.config import Section
+from ltm.errors import LtmError
+from ltm.forecast.bill import Costs, Workload, price
 from ltm.forecast.power import in_words, power
 from ltm.progress import Progress
-from ltm.records import Book, Item
-from ltm.runs import queue
+from ltm.records import Book
+from ltm.runs import hardware, queue
 from ltm.sets.design import draw
-from ltm.store import WorkFolder, fingerprint, read_json, read_rows, write_json
-from ltm.study.settings import StudySettings
+from ltm.store import WorkFolder, fingerprint, read_json, write_json
+from ltm.study import budget, history, rehearsal
+from ltm.study.rehearsal import BRIEF, THOROUGH, Effort, Library
+from ltm.study.settings import STAGES, StudySettings
+from ltm.study.standing import standing
 from ltm.units import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
     from ltm.runs.executors.local import LocalExecutor
 
-# Of a bank that is not built yet: families in the packaged eval file, and what an item costs to score.
-_FAMILIES, _USUAL_ITEMS, _TEXTS_PER_ITEM, _TOKENS_PER_WORD = 9, 200, 2.0, 1.4
-_KJV_BYTES = 4_300_000
+Pool = Callable[[], "LocalExecutor"]
+_BESIDE_SECONDS = 0.4  # the study checked, its folder locked, what stands looked up
+_YOUNG_SECONDS = 20.0  # a process that was started for this study is not older when it begins
+_ABOUT = ("sets", "model", "tokens", "runs", "evalset")
 
 
-def plan(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
-    """Return the forecast of what is left, and the power of the design; probes the machine for some seconds."""
+@dataclass(frozen=True)
+class Forecast:
+    """Everything that a bill is made from; a changed workload gives the bill of another study."""
+
+    load: Workload
+    costs: Costs
+    library: Library
+    rehearsed: bool  # just now, in this process
+
+    def bill(self, settings: StudySettings) -> dict[str, Any]:
+        """Return the bill at the study's prices."""
+        prices = settings.forecast
+        return price(self.load, self.costs, prices.watts, prices.usd_per_kwh, prices.usd_per_hour)
+
+
+def plan(settings: StudySettings, work: WorkFolder, progress: Progress) -> dict[str, Any]:
+    """Return the forecast of what is left, and the power of the design; rehearses the study for half a minute."""
     from ltm.runs.stage import workers
 
-    if _measured_rate(settings, work) is None:
-        with workers(settings.runs) as pool:
-            bill = _bill(settings, work, pool)
-    else:
-        bill = _bill(settings, work, None)
-    books, n_files = _training_books(settings, work)
+    age = process_age()
+    with contextlib.ExitStack() as stack:
+        forecast = _forecast(settings, work, lambda: stack.enter_context(workers(settings.runs)), THOROUGH, progress)
+        ending = time.monotonic()
+    if forecast.rehearsed:
+        start = age + time.monotonic() - ending + _BESIDE_SECONDS
+        forecast = dataclasses.replace(forecast, costs=dataclasses.replace(forecast.costs, start_seconds=start))
+        history.store_plan(plan_key(settings), forecast.costs, dataclasses.asdict(forecast.library))
+    books = _training_books(settings, work, forecast.library)
     _, design = draw(settings.sets, books, settings.seed)
-    strength = power(
-        design["n_sets"],
-        len(books),
-        settings.sets.books_per_set,
-        design["templates"]["order"],
-        design["templates"]["gaps"],
-    )
-    return {**bill, "design": design, "n_files": n_files, "power": strength, "power_in_words": in_words(strength)}
+    strength = strength_of(settings, design, len(books))
+    bill = forecast.bill(settings)
+    spent = spent_so_far(work, bill["watts"], settings)
+    return {
+        **bill,
+        "design": design,
+        "n_files": forecast.library.n_files,
+        "power": strength,
+        "power_in_words": in_words(strength),
+        "budget": budget.held(settings.budget, bill, spent),
+        "alternatives": budget.alternatives(settings, forecast, spent, len(books)),
+    }
 
 
-def write_forecast(
-    settings: StudySettings, work: WorkFolder, pool: Callable[[], LocalExecutor], progress: Progress
-) -> None:
+def strength_of(settings: StudySettings, design: dict[str, Any], n_books: int) -> dict[str, Any]:
+    """Return what a design can find out."""
+    blocks = design["templates"]
+    return power(design["n_sets"], n_books, settings.sets.books_per_set, blocks["order"], blocks["gaps"])
+
+
+def write_forecast(settings: StudySettings, work: WorkFolder, pool: Pool, progress: Progress) -> dict[str, Any]:
     """Forecast the study before its first run and say so; a forecast of the same work stands."""
     path = work.path("forecast.json")
-    made_for = _made_for(settings)
-    if path.exists() and read_json(path).get("made_for") == made_for:
-        return
-    bill = {**_bill(settings, work, pool()), "made_for": made_for}
+    about = made_for(settings)
+    if path.exists():
+        stored: dict[str, Any] = read_json(path)
+        if stored.get("made_for") == about and "costs" in stored:
+            return stored
+    age, began = process_age(), time.monotonic()
+    forecast = _forecast(settings, work, pool, BRIEF, progress)
+    if forecast.rehearsed:  # it was part of the run: its seconds are spent, and the workers are warm
+        start = age + time.monotonic() - began + 2 * _BESIDE_SECONDS
+        spread = {**forecast.costs.spread, "start": 0.05}
+        costs = dataclasses.replace(forecast.costs, start_seconds=start, workers_seconds=0.0, spread=spread)
+        forecast = dataclasses.replace(forecast, costs=costs)
+    bill = {
+        **forecast.bill(settings),
+        "made_for": about,
+        "costs": dataclasses.asdict(forecast.costs),
+        "library": dataclasses.asdict(forecast.library),
+    }
     write_json(path, bill)
     runs = bill["n_runs"]
     progress.say(
@@ -66,111 +122,172 @@ def write_forecast(
         f"({format_seconds(bill['seconds_low'])} to {format_seconds(bill['seconds_high'])}), "
         f"{format_bytes(bill['disk_bytes'])} of disk"
     )
+    return bill
 
 
-def _made_for(settings: StudySettings) -> str:
-    """Return what a forecast is about; other settings do not change what is to be done."""
-    about = ("sets", "model", "tokens", "runs", "evalset")
-    return fingerprint([getattr(settings, name).model_dump() for name in about])
+def made_for(settings: StudySettings) -> str:
+    """Return what a stored forecast is about; other settings do not change what is to be done."""
+    return fingerprint([getattr(settings, name).model_dump() for name in _ABOUT])
 
 
-def _bill(settings: StudySettings, work: WorkFolder, pool: LocalExecutor | None) -> dict[str, Any]:
-    from ltm.runs import hardware
+def plan_key(settings: StudySettings) -> str:
+    """Return what a rehearsal is about: the settings, the library's files, the machine, the version."""
+    parts = {name: value.model_dump() for name in STAGES if isinstance(value := getattr(settings, name), Section)}
+    try:
+        files = books_stage.inputs(settings.books)
+    except LtmError:  # the library was moved away after it was read
+        files = {}
+    machine = history.machine_id(hardware.pick_device(settings.runs))
+    return fingerprint([parts, files, settings.seed, machine, history.version()])
 
+
+def _forecast(settings: StudySettings, work: WorkFolder, pool: Pool, effort: Effort, progress: Progress) -> Forecast:
+    """Return workload and costs: from complete runs, a stored rehearsal, or a new one."""
+    done, jobs = standing(settings, work)
+    known = _known_costs(settings, work, effort)
+    costs, library = known or _rehearsed_costs(settings, work, pool, effort, progress)
+    load = _workload(settings, work, library, done, jobs)
+    return Forecast(load, _with_runs(settings, work, costs, jobs), library, known is None)
+
+
+def _known_costs(settings: StudySettings, work: WorkFolder, effort: Effort) -> tuple[Costs, Library] | None:
+    """Return the costs that a study under way was begun with, or for a start those of the plan before it."""
+    begun = work.path("forecast.json")
+    if begun.exists() and any(work.path("runs").glob("*/run.json")):
+        stored = read_json(begun)
+        if stored.get("made_for") == made_for(settings) and "costs" in stored:
+            return history.costs_from(stored["costs"]), Library(**stored["library"])
+    known = history.stored_plan(plan_key(settings)) if effort is BRIEF else None
+    return None if known is None else (known[0], Library(**known[1]))
+
+
+def _rehearsed_costs(
+    settings: StudySettings, work: WorkFolder, pool: Pool, effort: Effort, progress: Progress
+) -> tuple[Costs, Library]:
+    costs, library = rehearsal.rehearse(settings, work, pool(), effort, progress)
+    machine = history.machine_id(hardware.pick_device(settings.runs))
+    past = history.rows(machine, history.version())
+    return dataclasses.replace(costs, factor=history.corrections(past)), library
+
+
+def process_age() -> float:
+    """Return how long this process has lived, if it was started a moment ago; Python's start is part of the bill."""
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
+        age = uptime - float(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return age if 0 <= age < _YOUNG_SECONDS else 0.0
+
+
+def _with_runs(settings: StudySettings, work: WorkFolder, costs: Costs, jobs: list[queue.Job]) -> Costs:
+    """Return the costs with the rate of the complete runs, if there are any."""
+    runs = [run for job in jobs if (run := queue.read_run(work, job.run_id)) is not None]
+    if not runs:
+        return costs
+    seconds = sum(run.seconds for run in runs) / len(runs)
+    spread = dict(costs.spread) | {"runs": 0.02}
+    factor = {name: value for name, value in costs.factor.items() if name != "runs"}
+    rate = settings.sets.run_tokens / seconds
+    return dataclasses.replace(
+        costs, tokens_per_second=rate, spread=spread, factor=factor, source="complete runs of this study"
+    )
+
+
+def _workload(
+    settings: StudySettings, work: WorkFolder, library: Library, done: list[str], jobs: list[queue.Job]
+) -> Workload:
     shape = settings.model.shape(settings.tokens.vocab_size)
     device = hardware.pick_device(settings.runs)
-    n_workers = hardware.n_workers(settings.runs, device)
-    rate = _measured_rate(settings, work) or _probed_rate(settings, pool, n_workers)
-    jobs = _jobs(settings, work)
-    left = sum(queue.read_run(work, job.run_id) is None for job in jobs) if jobs else None
-    n_runs = len(jobs) if jobs else _expected_runs(settings)
-    workload = Workload(
+    _, design = draw(settings.sets, _training_books(settings, work, library), settings.seed)
+    n_runs = len(jobs) or int(design["n_runs"])
+    left = _runs_left(work, jobs) if jobs else float(n_runs)
+    path = work.path("timings.json")
+    seconds = read_json(path)["stages"] if path.exists() else {}
+    used = min(1.0, design["n_sets"] * settings.sets.books_per_set / max(1, library.train_books))
+    return Workload(
         n_runs=n_runs,
-        runs_left=n_runs if left is None else left,
+        runs_left=left,
+        models_to_score=_models_to_score(settings, work, jobs, n_runs),
         run_tokens=settings.sets.run_tokens,
         n_params=shape.n_params,
-        score_tokens=_score_tokens(settings, work),
-        library_bytes=_library_bytes(settings, work),
-        n_workers=n_workers,
+        n_workers=hardware.n_workers(settings.runs, device),
         device=device,
+        file_bytes=library.file_bytes,
+        train_bytes=library.train_bytes,
+        encoded_bytes=library.train_bytes * used,
+        held_out_books=min(library.held_out_books, 2.0 * settings.evalset.max_books),
+        n_variants=settings.sets.count,
+        done={name: float(seconds.get(name, 0.0)) for name in done},
     )
-    prices = settings.forecast
-    return estimate(workload, rate, prices.watts, prices.usd_per_kwh, prices.usd_per_hour)
 
 
-def _measured_rate(settings: StudySettings, work: WorkFolder) -> Rate | None:
-    """Return the rate of the complete runs, if they trained the model that these settings ask for."""
-    if not work.path("runs", "jobs.json").exists():
-        return None
-    recipe, _ = queue.read_jobs(work)
-    same = ("batch_tokens", "micro_batch_tokens", "device", "dtype", "compile", "workers")
-    if recipe.model != settings.model or any(getattr(recipe.runs, k) != getattr(settings.runs, k) for k in same):
-        return None
-    rates = sorted(run.tokens_per_second for run in queue.complete_runs(work))
-    if not rates:
-        return None
-    slow, fast = rates[len(rates) // 20], rates[-1 - len(rates) // 20]
-    return Rate(rates[len(rates) // 2], 0.9 * slow, 1.1 * fast, "complete runs of this study")
+def _runs_left(work: WorkFolder, jobs: list[queue.Job]) -> float:
+    waiting = [job.run_id for job in jobs if queue.read_run(work, job.run_id) is None]
+    begun = sum(queue.progress_of(work, run_id) for run_id in waiting)
+    return float(len(waiting)) - (0.0 if begun < 0.01 else begun)
 
 
-def _probed_rate(settings: StudySettings, pool: LocalExecutor | None, n_workers: int) -> Rate:
-    from ltm.runs.probe import measure_rate
+def _models_to_score(settings: StudySettings, work: WorkFolder, jobs: list[queue.Job], n_runs: int) -> float:
+    """Return how many models have no answers yet, untrained ones included."""
+    from ltm.evalset.bank import bank_fingerprint
+    from ltm.scores.stage import pending, untrained_ids
 
-    assert pool is not None  # only a measured rate needs no workers
-    shape = settings.model.shape(settings.tokens.vocab_size)
-    rates = measure_rate(settings.runs, shape, pool, n_workers)
-    rate = sum(rates) / len(rates)
-    faster = 1.4 if settings.runs.compile else 1.0  # measured gain of compiling on a CPU (LOG.md)
-    return Rate(rate * faster, 0.65 * rate * faster, 1.25 * rate * faster, "a probe of this model on this machine")
-
-
-def _jobs(settings: StudySettings, work: WorkFolder) -> list[queue.Job]:
-    """Return the stored queue if it belongs to these settings."""
-    if not work.path("runs", "jobs.json").exists():
-        return []
-    recipe, jobs = queue.read_jobs(work)
-    return jobs if recipe == queue.Recipe(settings.sets, settings.model, settings.runs) else []
+    bank = settings.scores.bank
+    wanted = [*untrained_ids(settings.scores), *(job.run_id for job in jobs)]
+    if not jobs or not work.path("evalset", f"bank_{bank}.parquet").exists():
+        return float(settings.scores.untrained + n_runs)
+    return float(len(pending(work, wanted, bank_fingerprint(work, bank), bank)))
 
 
-def _expected_runs(settings: StudySettings) -> int:
-    books = [_stand_in(i) for i in range(settings.sets.books_per_set)]  # counts do not depend on the library
-    return int(draw(settings.sets, books, settings.seed)[1]["n_runs"])
-
-
-def _training_books(settings: StudySettings, work: WorkFolder) -> tuple[list[Book], int]:
+def _training_books(settings: StudySettings, work: WorkFolder, library: Library) -> list[Book]:
     """Return the training books, or stand-ins in the expected number before the library is read."""
-    path = work.path("books", "catalogue.parquet")
-    if path.exists():
-        books = [book for book in read_rows(path, Book) if book.pool == "train"]
+    if work.path("books", "catalogue.parquet").exists():
+        books = [book for book in read_catalogue(work) if book.pool == "train"]
         if len(books) >= settings.sets.books_per_set:
-            return books, len(books)
-    n_files = len(_files(settings)) if settings.books.path else 66
-    expected = max(settings.sets.books_per_set, round(n_files * (1 - settings.books.held_out_share)))
-    return [_stand_in(i) for i in range(expected)], n_files
+            return books
+    return [stand_in(i) for i in range(max(settings.sets.books_per_set, library.train_books))]
 
 
-def _stand_in(index: int) -> Book:
+def stand_in(index: int) -> Book:
+    """Return a book of which nothing is known; counts of a design do not depend on more."""
     return Book(f"{index:016x}", "", "", None, "en", "", "", "", index, "train", 0, 0, [0], {})
 
 
-def _score_tokens(settings: StudySettings, work: WorkFolder) -> int:
-    path = work.path("evalset", "bank_a.parquet")
-    if not path.exists():
-        per_family = settings.evalset.items_per_family or _USUAL_ITEMS
-        return int(_FAMILIES * per_family * _TEXTS_PER_ITEM * settings.evalset.context_words * _TOKENS_PER_WORD)
-    items = read_rows(path, Item)
-    characters = sum(len(c) + len(o) for item in items for c, o in zip(item.contexts, item.continuations, strict=True))
-    return characters // 3  # characters a token at a vocabulary of 2,000; a larger one only makes it less
+def spent_so_far(work: WorkFolder, watts: float, settings: StudySettings) -> dict[str, float]:
+    """Return what the study has taken over all starts: hours, kWh, USD, and bytes on disk."""
+    path = work.path("timings.json")
+    timings = read_json(path) if path.exists() else {"stages": {}}
+    seconds = sum(timings["stages"].values()) + timings.get("other", 0.0)
+    current = timings.get("current")
+    if current and budget.is_held(work):
+        seconds += time.time() - current["started"]
+    return budget.spent(seconds, watts, settings.forecast, work)
 
 
-def _library_bytes(settings: StudySettings, work: WorkFolder) -> int:
-    path = work.path("books", "catalogue.parquet")
-    if path.exists():
-        return sum(book.n_bytes for book in read_rows(path, Book))
-    if not settings.books.path:
-        return _KJV_BYTES
-    return sum(path.stat().st_size for path in _files(settings))
+def record(settings: StudySettings, work: WorkFolder, forecast: dict[str, Any]) -> None:
+    """Keep what a finished study took beside what was forecast, for the forecasts to come on this machine."""
+    timings = read_json(work.path("timings.json"))
+    measured = {**timings["stages"], "start": timings.get("other", 0.0)}
+    factor = forecast.get("costs", {}).get("factor", {})
+    history.append(
+        {
+            "machine": history.machine_id(forecast["device"]),
+            "version": history.version(),
+            "study": settings.name,
+            "n_params": forecast["n_params"],
+            "n_workers": forecast["n_workers"],
+            "tokens_per_second": _mean_rate(work),
+            "stages": {
+                row["stage"]: [row["seconds"] / factor.get(row["stage"], 1.0), measured[row["stage"]]]
+                for row in forecast["stages"]
+                if row["seconds"] > 0 and measured.get(row["stage"])
+            },
+        }
+    )
 
 
-def _files(settings: StudySettings) -> list[Path]:
-    return [path for path in Path(str(settings.books.path)).rglob("*") if path.is_file()]
+def _mean_rate(work: WorkFolder) -> float:
+    rates = [run.tokens_per_second for run in queue.complete_runs(work)]
+    return sum(rates) / max(1, len(rates))

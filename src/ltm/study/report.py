@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +10,7 @@ from ltm import records
 from ltm.errors import InputError
 from ltm.runs import queue
 from ltm.store import as_json, read_json, read_rows
+from ltm.study.budget import LIKELY_OVER, OVER, in_words
 from ltm.study.study import Study
 from ltm.units import format_bytes, format_count, format_seconds
 
@@ -18,31 +20,61 @@ _SHOWN_FINDINGS = 3
 def plan_text(plan: dict[str, Any]) -> str:
     """Return a plan as a short table and sentences."""
     width = max(len(stage["stage"]) for stage in plan["stages"])
+    left = "" if plan["runs_left"] == plan["n_runs"] else f" ({plan['runs_left']:.3g} left)"
     lines = [
-        f"{plan['n_runs']} runs ({plan['runs_left']} left) of {format_count(plan['run_tokens'])} tokens, "
+        f"{plan['n_runs']} runs{left} of {format_count(plan['run_tokens'])} tokens, "
         f"{format_count(plan['n_params'])} parameters, {plan['n_workers']} workers on {plan['device']}",
         f"rate: {plan['rate']['tokens_per_second_per_worker']:,.0f} tokens/s a worker ({plan['rate']['source']})",
         "",
     ]
-    lines += [
-        f"  {stage['stage']:<{width}}  {format_seconds(stage['seconds']):>12}   "
-        f"({format_seconds(stage['low'])} to {format_seconds(stage['high'])})"
-        for stage in plan["stages"]
-    ]
+    lines += [f"  {row['stage']:<{width}}  {_stage_text(row)}" for row in plan["stages"]]
     kwh_low, kwh_high = plan["energy_kwh_range"]
     usd_low, usd_high = plan["cost_usd_range"]
     lines += [
         "",
         f"time    {format_seconds(plan['seconds'])} "
-        f"({format_seconds(plan['seconds_low'])} to {format_seconds(plan['seconds_high'])})",
-        f"disk    {format_bytes(plan['disk_bytes'])}     memory  {format_bytes(plan['memory_bytes'])}",
-        f"energy  {plan['energy_kwh']:.3g} kWh ({kwh_low:.3g} to {kwh_high:.3g})     "
+        f"({format_seconds(plan['seconds_low'])} to {format_seconds(plan['seconds_high'])}; 90 %, {plan['why']})",
+        f"disk    {_between(format_bytes, plan, 'disk_bytes')}     "
+        f"memory  {_between(format_bytes, plan, 'memory_bytes')}",
+        f"energy  {plan['energy_kwh']:.3g} kWh ({kwh_low:.3g} to {kwh_high:.3g}, at {plan['watts']:.0f} W)     "
         f"cost  {plan['cost_usd']:.2f} USD ({usd_low:.2f} to {usd_high:.2f})",
         "",
         "what it can find out:",
         *(f"  {line}" for line in plan["power_in_words"]),
     ]
+    if plan["budget"]:
+        lines += ["", "budget:", *(f"  {in_words(row)}" for row in plan["budget"])]
+    for offer in plan["alternatives"]:
+        lines += ["", *_offer_lines(offer)]
+    if not plan["alternatives"] and any(row["verdict"] in (OVER, LIKELY_OVER) for row in plan["budget"]):
+        lines += [
+            "",
+            "no single change of variants, seeds, tokens or model keeps this budget; change several, or raise it",
+        ]
     return "\n".join(lines)
+
+
+def _stage_text(row: dict[str, Any]) -> str:
+    if "measured" in row:
+        return f"{'done':>12}   (took {format_seconds(row['measured'])})"
+    return f"{format_seconds(row['seconds']):>12}   ({format_seconds(row['low'])} to {format_seconds(row['high'])})"
+
+
+def _between(write: Callable[[float], str], plan: dict[str, Any], key: str) -> str:
+    low, high = plan[f"{key}_range"]
+    return f"{write(plan[key])} ({write(low)} to {write(high)})"
+
+
+def _offer_lines(offer: dict[str, Any]) -> list[str]:
+    """Return a change that keeps the budget: what it takes, what is lost, how to make it."""
+    return [
+        f"to keep it: {offer['change']}",
+        f"  then {format_seconds(offer['seconds'])} "
+        f"({format_seconds(offer['seconds_low'])} to {format_seconds(offer['seconds_high'])}), {offer['n_runs']} runs, "
+        f"{offer['energy_kwh']:.3g} kWh, {offer['cost_usd']:.2f} USD, {format_bytes(offer['disk_bytes'])}",
+        *(f"  lost: {line}" for line in offer["lost"]),
+        f"  {offer['set']}",
+    ]
 
 
 def status_text(status: dict[str, Any]) -> str:
@@ -50,6 +82,8 @@ def status_text(status: dict[str, Any]) -> str:
     runs = ", ".join(f"{count} {state}" for state, count in status["runs"].items() if count) or "none yet"
     stages = "  ".join(f"{name}{' ✓' if state == 'complete' else ''}" for name, state in status["stages"].items())
     left = "unknown" if status["eta_seconds"] is None else format_seconds(status["eta_seconds"])
+    if status["eta_seconds"]:
+        left += f" ({format_seconds(status['eta_low'])} to {format_seconds(status['eta_high'])})"
     lines = [
         f"{status['study']} in {status['work']}",
         f"stages   {stages}",
@@ -58,6 +92,9 @@ def status_text(status: dict[str, Any]) -> str:
     ]
     if status["working_on"]:
         lines.append(f"now      {status['working_on']}")
+    if status["eta_seconds"] and status["eta_from"]:
+        lines.append(f"         {status['eta_from']}")
+    lines += [f"budget   {in_words(row)}" for row in status["budget"]]
     lines += [f"failed   {run_id}: {error}" for run_id, error in list(status["failed"].items())[:10]]
     return "\n".join(lines)
 

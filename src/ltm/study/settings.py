@@ -14,7 +14,7 @@ from ltm.config import Section
 from ltm.dashboard.section import DashboardSection
 from ltm.errors import InputError
 from ltm.evalset.section import EvalsetSection
-from ltm.forecast.section import ForecastSection
+from ltm.forecast.section import BudgetSection, ForecastSection
 from ltm.model.section import ModelSection
 from ltm.patterns.section import PatternsSection
 from ltm.runs.section import RunsSection
@@ -57,6 +57,8 @@ class StudySettings(Section):
     """The result page."""
     forecast: ForecastSection = ForecastSection()
     """What an hour costs."""
+    budget: BudgetSection = BudgetSection()
+    """What the study may cost."""
 
 
 def find_study(path: str | Path) -> Path:

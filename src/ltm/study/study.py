@@ -20,7 +20,7 @@ from ltm.store import WorkFolder, read_json, write_json
 from ltm.study.settings import STAGES, StudySettings, differences, find_study
 
 # Sections that change how results are shown or what they cost, never what was trained or drawn.
-_FREE_TO_CHANGE = ("dashboard", "forecast", "patterns", "scores", "question")
+_FREE_TO_CHANGE = ("budget", "dashboard", "forecast", "patterns", "scores", "question")
 
 
 # Where files lie and how fast runs are trained; what the files hold is noticed by the stages themselves.
@@ -49,11 +49,11 @@ class Study:
 
         return problems(self.settings, self.document)
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self, progress: Progress | None = None) -> dict[str, Any]:
         """Return the bill before the meal: time, disk, memory, energy, money, and what the study can find out."""
         from ltm.study.plan import plan
 
-        return plan(self.settings, self.work)
+        return plan(self.settings, self.work, progress or Progress(quiet=True))
 
     def status(self) -> dict[str, Any]:
         """Return states, time left and time spent, from the work folder alone."""
@@ -62,14 +62,25 @@ class Study:
         return status(self.settings, self.work)
 
     def run(
-        self, until: str = "dashboard", progress: Progress | None = None, accept_changes: bool = False
+        self,
+        until: str = "dashboard",
+        progress: Progress | None = None,
+        accept_changes: bool = False,
+        over_budget: bool = False,
     ) -> dict[str, Any]:
         """Build every stage that is not up to date, as far as `until`; a finished study is left as it is.
+
+        Args:
+            until: The last stage.
+            progress: Told what happens.
+            accept_changes: Go on in a work folder that was made with other settings.
+            over_budget: Do not hold the study to its budget.
 
         Returns:
             `built`: the stages that had to be built; `failed_runs`: run id -> its error.
 
         Raises:
+            BudgetError: the budget is reached, or the forecast is above it; what was complete stays.
             LtmError: a stage cannot be built; what was complete stays.
         """
         from ltm.study.build import Builder
@@ -79,7 +90,8 @@ class Study:
             raise ConfigError(problems, "`ltm check STUDY` lists the same")
         with self.work.lock():
             self._record(accept_changes)
-            return Builder(self.settings, self.work, progress or Progress()).build(STAGES[: STAGES.index(until) + 1])
+            builder = Builder(self.settings, self.work, progress or Progress(), over_budget)
+            return builder.build(STAGES[: STAGES.index(until) + 1])
 
     def jobs(self) -> list[queue.Job]:
         """Return the runs that the study asks for, once its design stands."""

@@ -37,6 +37,9 @@ runs:
 evalset:
   context_words: 70      # questions must fit the model's context
 
+budget:                  # `ltm plan` holds the forecast against it, `ltm run` stops cleanly when it is reached
+  hours: 24              # also: usd, kwh, disk (20GB)
+
 # next:  ltm check {file}     everything wrong at once
 #        ltm plan {file}      time, disk, memory, money - and what the study can find out
 #        ltm run {file}       start, or go on

@@ -1,6 +1,7 @@
 """The command line: verbs only. Each parses its arguments, calls the study, and prints.
 
-Exit codes: 0 done, 1 some runs failed or something broke, 2 bad input, 130 stopped by the user (nothing lost).
+Exit codes: 0 done, 1 some runs failed or something broke, 2 bad input, 3 budget reached, 130 stopped by the user
+(nothing lost in either case).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ltm.cli.forecast import add_forecast
 from ltm.errors import LtmError
 
 if TYPE_CHECKING:
@@ -76,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         _study_verb(verbs, name, _stage, f"one stage (and those before it): {text}")
     for name in ("run", *_STAGE_VERBS):
         verbs.choices[name].add_argument(
+            "--over-budget", action="store_true", help="start, and go on, although the study's budget does not allow it"
+        )
+        verbs.choices[name].add_argument(
             "--accept-changes", action="store_true", help="go on in a work folder that was made with other settings"
         )
     verbs.choices["evalset"].add_argument("--show", type=int, metavar="N", help="print N items as a person reads them")
@@ -86,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     sql.add_argument("query", help='for example "select count(*) from scores"')
     schema = verbs.add_parser("schema", help="print the JSON Schema of a study file: every key with its meaning")
     schema.set_defaults(call=_schema)
+    add_forecast(verbs)
     for verb in verbs.choices.values():
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -157,7 +163,7 @@ def _plan(options: argparse.Namespace) -> int:
     problems = study.check()
     if problems:
         raise ConfigError(problems, "mend these first")
-    value = study.plan()
+    value = study.plan(_progress(options))
     _print_json(value) if options.json else print(plan_text(value))
     return 0
 
@@ -167,7 +173,7 @@ def _run(options: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     study = _load(options, recorded=False)
-    result = study.run(options.until, _progress(options), options.accept_changes)
+    result = study.run(options.until, _progress(options), options.accept_changes, options.over_budget)
     if options.json:
         _print_json({**result, "status": study.status()})
     else:
@@ -188,7 +194,7 @@ def _stage(options: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     study = _load(options)
-    result = study.run(options.command, _progress(options), options.accept_changes)
+    result = study.run(options.command, _progress(options), options.accept_changes, options.over_budget)
     if options.command == "evalset" and options.show:
         from ltm.evalset.stage import show
 
@@ -249,8 +255,4 @@ def _version_text() -> str:
     try:
         return f"ltm {version('ltm')}"
     except PackageNotFoundError:
-        return f"ltm (from {Path(__file__).parent})"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return f"ltm (from {Path(__file__).parent.parent})"

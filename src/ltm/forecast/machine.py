@@ -1,0 +1,261 @@
+"""One machine as measured: its constants, and what they forecast for ltm's own training engine.
+
+Reads and writes: `$LTM_CACHE/machines/<fingerprint>.json`. `ltm.runs.calibrate` makes the record from a probe; here it
+is kept, found again and asked. A step's time is the sum of its terms (`ltm.forecast.machine_work`) times the machine's
+constants, times one correction per class; ranges come from leaving each probed shape out in turn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ltm.errors import InputError, StoreError
+from ltm.forecast.machine_work import CLASSES, Case, average_terms, class_seconds, memory_parts, step_terms
+from ltm.model.sizes import ModelConfig
+from ltm.store import fingerprint, read_json, write_json
+
+VERSION = 1  # of the record; another one is not used
+_COVERED = 0.9
+_FLOP_TERMS = ("mm_flop", "dw_flop", "bmm_flop")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one worker does, and its peak memory; ranges hold 90 %."""
+
+    tokens_per_second: float
+    low: float
+    high: float
+    peak_memory_bytes: float
+    peak_memory_bytes_low: float
+    peak_memory_bytes_high: float
+    limited_by: str  # compute, memory bandwidth or launch overhead
+    parts_seconds: dict[str, float]  # of one step, by class
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a probe found out about one machine; every number is a measurement of it."""
+
+    fingerprint: str
+    device: str  # cpu, cuda or mps
+    description: dict[str, Any]
+    made_at: str
+    probe_seconds: float
+    n_workers: int  # processes when all are busy
+    constants: dict[str, dict[str, float]]  # precision -> constant -> seconds per FLOP, element, row or call
+    multipliers: dict[str, dict[str, float]]  # precision -> class -> correction from whole steps
+    contention: dict[str, float]  # class -> factor on its time when all workers are busy
+    memory: dict[str, float]  # part -> factor on its bytes; framework_bytes is a number of bytes
+    residuals: dict[str, list[float]]  # step, busy, memory: ln(measured / forecast) of shapes left out
+    costs: dict[str, float] = field(default_factory=dict)  # start, build, tokenizer, scoring, disk, compile; with units
+    rates: dict[str, float] = field(default_factory=dict)  # FLOP/s and bytes/s by kernel and size, for people
+    version: int = VERSION
+
+    def predict(
+        self,
+        config: ModelConfig,
+        batch_tokens: int,
+        micro_batch_tokens: int = 0,
+        dtype: str = "float32",
+        n_workers: int = 1,
+        n_steps: int = 0,
+    ) -> Prediction:
+        """Return the speed and peak memory of one worker.
+
+        Args:
+            config: Any shape of ltm's decoder.
+            batch_tokens: Tokens of one step.
+            micro_batch_tokens: Tokens of one forward pass; 0 = the whole batch.
+            dtype: float32 or bfloat16.
+            n_workers: Processes that train at the same time.
+            n_steps: Steps of the run; the averaged weights then take their share. 0 = very many.
+
+        Raises:
+            InputError: the batch holds no whole sequences, or the precision was not probed.
+        """
+        case = Case(config, batch_tokens, micro_batch_tokens, dtype)
+        if dtype not in self.multipliers:
+            raise InputError(f"{dtype} was not probed on this machine", f"probed: {', '.join(self.multipliers)}")
+        parts = self.step_seconds(case, n_workers, n_steps)
+        rate = batch_tokens / sum(parts.values())
+        spread = margin(self.residuals["busy" if n_workers > 1 and self.residuals["busy"] else "step"])
+        peak = self.peak_memory_bytes(case)
+        memory_spread = margin(self.residuals["memory"])
+        return Prediction(
+            tokens_per_second=rate,
+            low=rate / spread,
+            high=rate * spread,
+            peak_memory_bytes=peak,
+            peak_memory_bytes_low=peak / memory_spread,
+            peak_memory_bytes_high=peak * memory_spread,
+            limited_by=self._limit(case, parts),
+            parts_seconds=parts,
+        )
+
+    def predict_many(self, cases: Iterable[Case], n_workers: int = 1) -> list[Prediction]:
+        """Return the forecasts of many cases."""
+        return [self.predict(c.config, c.batch_tokens, c.micro_batch_tokens, c.dtype, n_workers) for c in cases]
+
+    def step_seconds(self, case: Case, n_workers: int = 1, n_steps: int = 0) -> dict[str, float]:
+        """Return the seconds of one step by class."""
+        terms = step_terms(case)
+        if n_steps:
+            terms = {**terms, case.dtype: average_terms(terms[case.dtype], case, n_steps)}
+        corrections = self.multipliers[case.dtype]
+        busy = (min(n_workers, self.n_workers) - 1) / max(1, self.n_workers - 1)
+        turns = max(1.0, n_workers / self.n_workers) if self.device == "cpu" else 1.0  # more processes than cores
+        return {
+            name: seconds * corrections[name] * (1 + busy * (self.contention.get(name, 1.0) - 1)) * turns
+            for name, seconds in class_seconds(terms, self.constants).items()
+        }
+
+    def peak_memory_bytes(self, case: Case) -> float:
+        """Return the peak memory of one worker: its process on a CPU, what PyTorch allocates on a GPU."""
+        parts = memory_parts(case)
+        return self.memory["framework_bytes"] + sum(self.memory.get(name, 1.0) * n for name, n in parts.items())
+
+    def _limit(self, case: Case, parts: Mapping[str, float]) -> str:
+        flops = 0.0
+        for dtype, terms in step_terms(case).items():
+            for name, group in (("mm_flop", "matmul"), ("dw_flop", "matmul"), ("bmm_flop", "attention")):
+                seconds = terms.get(name, 0.0) * self.constants[dtype][name]
+                flops += seconds * self.multipliers[case.dtype][group]
+        shares = {"compute": flops, "launch overhead": parts["overhead"]}
+        shares["memory bandwidth"] = sum(parts.values()) - sum(shares.values())
+        return max(shares, key=lambda name: shares[name])
+
+
+def margin(residuals: list[float]) -> float:
+    """Return the factor either way that holds 90 % of new cases: the split-conformal quantile of |ln ratio|.
+
+    >>> round(margin([0.01, -0.02, 0.03, -0.04, 0.05, 0.01, -0.02, 0.03, 0.04, 0.10]), 3)
+    1.105
+    """
+    sizes = sorted(abs(r) for r in residuals)
+    if not sizes:
+        return 1.5  # nothing was left out to learn from
+    rank = min(len(sizes), math.ceil((len(sizes) + 1) * _COVERED))
+    return math.exp(sizes[rank - 1])
+
+
+def describe(device: str = "cpu") -> dict[str, Any]:
+    """Return what makes two machines the same: device, processor, cores, memory and PyTorch; no name, no path."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        torch_version = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        torch_version = "none"
+    return {
+        "device": device,
+        "processor": _gpu_model() if device == "cuda" else _cpu_model(),
+        "cores": cores,
+        "memory_gib": round(memory / 1024**3),
+        "torch": torch_version,
+    }
+
+
+def machines_folder() -> Path:
+    """Return where machines are kept: `$LTM_CACHE`, else `$XDG_CACHE_HOME/ltm`, else `~/.cache/ltm`; then machines."""
+    if cache := os.environ.get("LTM_CACHE"):
+        return Path(cache) / "machines"
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "ltm" / "machines"
+
+
+def machine_path(device: str = "cpu") -> Path:
+    """Return where this machine's record lies."""
+    return machines_folder() / f"{fingerprint(describe(device))}.json"
+
+
+def save_machine(machine: Machine) -> Path:
+    """Write the record whole, under its fingerprint.
+
+    Raises:
+        StoreError: the cache cannot be written.
+    """
+    path = machines_folder() / f"{machine.fingerprint}.json"
+    write_json(path, dataclasses.asdict(machine))
+    return path
+
+
+def read_machine(path: Path) -> Machine:
+    """Read a record.
+
+    Raises:
+        StoreError: it is missing, damaged, or of another version.
+    """
+    again = "run `ltm forecast calibrate`"
+    try:
+        values = read_json(path)
+    except StoreError as error:
+        raise StoreError(error.message, again) from None
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        raise StoreError(f"{path} was made by another version of ltm and is not used", again)
+    try:
+        machine = Machine(**values)
+        _check(machine)
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise StoreError(f"{path} is damaged and is not used", again) from None
+    return machine
+
+
+def load_machine(device: str = "cpu", say: Callable[[str], None] | None = None) -> Machine | None:
+    """Return this machine's record, or None where there is none that can be used; `say` is told why."""
+    path = machine_path(device)
+    if not path.exists():
+        return None
+    try:
+        return read_machine(path)
+    except StoreError as error:
+        if say:
+            say(str(error))
+        return None
+
+
+def _check(machine: Machine) -> None:
+    """Raise ValueError or KeyError unless all numbers that a forecast needs are there and finite."""
+    needed = [machine.memory["framework_bytes"], float(machine.n_workers), *machine.contention.values()]
+    for dtype, corrections in machine.multipliers.items():
+        needed += [corrections[name] for name in CLASSES]
+        needed += [machine.constants[dtype][name] for names in CLASSES.values() for name in names]
+    for kind in ("step", "busy", "memory"):
+        needed += machine.residuals[kind]
+    if not machine.multipliers or not all(math.isfinite(value) for value in needed):
+        raise ValueError("a number is missing")
+
+
+@functools.cache
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def _gpu_model() -> str:
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("Model:"):
+                return line.split(":", 1)[1].strip()
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return found.stdout.splitlines()[0].strip()
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return "unknown GPU"

@@ -1,0 +1,210 @@
+"""Turn the timings of a probe into a machine's constants, corrections and ranges.
+
+Three fits, all in relative error and never negative. Constants come from pieces timed alone. Whole steps then correct
+one factor per class, drawn towards their common factor, since a step is a little slower than the sum of its pieces:
+its activations are colder. Steps with all workers busy give one more factor per class. Each probed shape is left out
+in turn to learn how far off a forecast is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ltm.errors import DataError
+from ltm.forecast.machine_work import (
+    CLASSES,
+    CONSTANTS,
+    Case,
+    Terms,
+    class_seconds,
+    head_products,
+    memory_parts,
+    piece,
+    step_terms,
+)
+
+Array = npt.NDArray[np.float64]
+_CONSTANT_RIDGE = 0.02  # draws constants that a probe cannot tell apart towards small ones
+_STEP_RIDGE = 0.2  # noise of a timed step (3 %) over what classes differ from their common factor (15 %)
+_MEMORY_RIDGE = 0.1
+_EXACT_PIECES = ("embedding", "optimizer", "accumulate")  # float32 under every precision
+
+
+@dataclass(frozen=True, slots=True)
+class PieceTiming:
+    """Seconds of one forward and backward pass of a piece; see `ltm.forecast.machine_work.piece`."""
+
+    name: str
+    dtype: str
+    sizes: dict[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepTiming:
+    """Seconds of a whole training step on one worker, alone or with all of them busy."""
+
+    case: Case
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPeak:
+    """Peak memory of one worker that trained a case."""
+
+    case: Case
+    n_bytes: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the timings say; the fields of `ltm.forecast.machine.Machine`."""
+
+    constants: dict[str, dict[str, float]]
+    multipliers: dict[str, dict[str, float]]
+    contention: dict[str, float]
+    memory: dict[str, float]
+    residuals: dict[str, list[float]] = field(default_factory=dict)
+
+
+def fit_machine(
+    pieces: Sequence[PieceTiming],
+    steps: Sequence[StepTiming],
+    busy: Sequence[StepTiming],
+    peaks: Sequence[MemoryPeak],
+) -> Fit:
+    """Return a machine's numbers from what a probe timed.
+
+    Args:
+        pieces: Timed alone.
+        steps: Whole steps on one worker.
+        busy: Some of the same cases with all workers busy; empty where there is one worker.
+        peaks: Peak memory of a few cases.
+
+    Raises:
+        DataError: there are no timings to fit.
+    """
+    if not pieces or not steps:
+        raise DataError("the probe timed nothing", "give it more time: --seconds 60")
+    constants = fit_constants(pieces)
+    multipliers: dict[str, dict[str, float]] = {}
+    left_out: dict[Case, float] = {}
+    for dtype in sorted({step.case.dtype for step in steps}):
+        timed = [step for step in steps if step.case.dtype == dtype]
+        shares = np.array([_shares(step, constants) for step in timed])
+        factors, residuals = _corrections(shares, _STEP_RIDGE)
+        multipliers[dtype] = dict(zip(CLASSES, factors.tolist(), strict=True))
+        left_out |= {step.case: residual for step, residual in zip(timed, residuals, strict=False)}
+    contention, slowed = fit_contention(constants, multipliers, steps, busy)
+    busy_residuals = [left_out.get(case, 0.0) + residual for case, residual in slowed.items()]
+    memory, memory_residuals = fit_memory(peaks)
+    residuals_by_kind = {"step": list(left_out.values()), "busy": busy_residuals, "memory": memory_residuals}
+    return Fit(constants, multipliers, contention, memory, residuals_by_kind)
+
+
+def fit_constants(pieces: Sequence[PieceTiming]) -> dict[str, dict[str, float]]:
+    """Return seconds per FLOP, element, row and call by precision, from pieces timed alone."""
+    constants: dict[str, dict[str, float]] = {}
+    for dtype in sorted({p.dtype for p in pieces} | {"float32"}, reverse=True):  # float32 first: others lean on it
+        timed = [p for p in pieces if p.dtype == dtype or (p.name in _EXACT_PIECES and p.dtype == "float32")]
+        rows, known = [], []
+        for timing in timed:
+            terms, known_seconds = _terms(timing, dtype, constants)
+            rows.append([terms.get(name, 0.0) for name in CONSTANTS])
+            known.append(known_seconds)
+        seconds = np.array([p.seconds for p in timed])
+        amounts = np.array(rows) / seconds[:, None]
+        scale = amounts.max(axis=0)
+        scale[scale == 0] = 1.0
+        fitted = _nonnegative(amounts / scale, 1 - np.array(known) / seconds, _CONSTANT_RIDGE, 0.0) / scale
+        constants[dtype] = dict(zip(CONSTANTS, fitted.tolist(), strict=True))
+    return constants
+
+
+def fit_contention(
+    constants: dict[str, dict[str, float]],
+    multipliers: dict[str, dict[str, float]],
+    steps: Sequence[StepTiming],
+    busy: Sequence[StepTiming],
+) -> tuple[dict[str, float], dict[Case, float]]:
+    """Return by how much each class is slower when all workers are busy, and the residual of each case left out."""
+    alone = {step.case: step.seconds for step in steps}
+    pairs = [step for step in busy if step.case in alone]
+    if not pairs:
+        return dict.fromkeys(CLASSES, 1.0), {}
+    rows = []
+    for step in pairs:
+        factors = multipliers[step.case.dtype]
+        parts = class_seconds(step_terms(step.case), constants)
+        corrected = np.array([parts[name] * factors[name] for name in CLASSES])
+        rows.append(corrected / corrected.sum() * alone[step.case] / step.seconds)
+    contention, residuals = _corrections(np.array(rows), _STEP_RIDGE)
+    by_case = {step.case: residual for step, residual in zip(pairs, residuals, strict=False)}
+    return dict(zip(CLASSES, contention.tolist(), strict=True)), by_case
+
+
+def fit_memory(peaks: Sequence[MemoryPeak]) -> tuple[dict[str, float], list[float]]:
+    """Return the framework's bytes and a factor for each counted part, and residuals of cases left out."""
+    if not peaks:
+        return {"framework_bytes": 0.5e9}, []
+    names = list(memory_parts(peaks[0].case))
+    smallest = min(p.n_bytes for p in peaks)
+    sizes = np.array([[smallest, *memory_parts(p.case).values()] for p in peaks])
+    shares = sizes / np.array([p.n_bytes for p in peaks])[:, None]
+    residuals = []
+    for index in range(len(peaks) if len(peaks) > len(names) else 0):
+        kept = np.delete(shares, index, 0)
+        factors = _nonnegative(kept, np.ones(len(kept)), _MEMORY_RIDGE, 1.0)
+        residuals.append(-float(np.log(shares[index] @ factors)))
+    factors = _nonnegative(shares, np.ones(len(shares)), _MEMORY_RIDGE, 1.0)
+    memory = {"framework_bytes": float(factors[0] * smallest)}
+    return memory | dict(zip(names, factors[1:].tolist(), strict=True)), residuals
+
+
+def _terms(timing: PieceTiming, dtype: str, constants: dict[str, dict[str, float]]) -> tuple[Terms, float]:
+    """Return the terms of a piece, and the seconds of what constants of another precision explain already."""
+    terms = dict(piece(timing.name, **timing.sizes))
+    known = 0.0
+    if timing.name == "linear" and dtype != "float32":  # the weight is cast, and its gradient back
+        terms |= piece("cast", p=timing.sizes["n"] * timing.sizes["k"], tensors=1)
+    if timing.name == "loss":  # timed with its matrix products
+        for (_, precision), products in head_products(dtype, **timing.sizes).items():
+            for name, amount in products.items():
+                if precision == dtype:
+                    terms[name] = terms.get(name, 0.0) + amount
+                else:
+                    known += amount * constants[precision][name]
+    return terms, known
+
+
+def _shares(step: StepTiming, constants: dict[str, dict[str, float]]) -> list[float]:
+    parts = class_seconds(step_terms(step.case), constants)
+    return [parts[name] / step.seconds for name in CLASSES]
+
+
+def _corrections(shares: Array, ridge: float) -> tuple[Array, list[float]]:
+    """Return factors that make every row of shares sum to 1, and ln(measured / forecast) of each row left out."""
+    residuals = []
+    for index in range(len(shares) if len(shares) > 1 else 0):
+        factors = _drawn_to_common(np.delete(shares, index, 0), ridge)
+        residuals.append(-float(np.log(shares[index] @ factors)))
+    return _drawn_to_common(shares, ridge), residuals
+
+
+def _drawn_to_common(shares: Array, ridge: float) -> Array:
+    common = 1 / float(np.median(shares.sum(axis=1)))
+    return common * _nonnegative(shares * common, np.ones(len(shares)), ridge, 1.0)
+
+
+def _nonnegative(matrix: Array, target: Array, ridge: float, towards: float) -> Array:
+    """Return the non-negative least-squares solution, drawn `towards` a value with weight `ridge`."""
+    from scipy.optimize import nnls
+
+    n = matrix.shape[1]
+    stacked = np.vstack([matrix, ridge * np.eye(n)])
+    solution: Array = nnls(stacked, np.concatenate([target, np.full(n, ridge * towards)]))[0]
+    return solution

@@ -1,0 +1,217 @@
+"""`ltm forecast calibrate`: measure this machine for at most a minute, and keep what was found.
+
+Writes: `$LTM_CACHE/machines/<fingerprint>.json` (`ltm.forecast.machine`). Everything is timed in worker processes like
+those that train: pieces of a step, whole steps of different shapes on one worker, the same with all workers busy, peak
+memory, and what surrounds training. Rounds are interleaved and the quiet ones count, since neighbours on a machine
+slow it for seconds at a time.
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ltm.errors import TrainError
+from ltm.forecast.machine import Machine, describe, load_machine, margin, save_machine
+from ltm.forecast.machine_fit import MemoryPeak, PieceTiming, StepTiming, fit_machine
+from ltm.forecast.machine_work import Case
+from ltm.progress import Progress
+from ltm.runs import calibrate_costs, calibrate_pieces, calibrate_steps, hardware
+from ltm.runs.executors.local import Job, LocalExecutor
+from ltm.runs.section import RunsSection
+from ltm.store import fingerprint
+from ltm.units import format_bytes, format_count, format_seconds
+
+SECONDS = 60.0
+_PIECES_FRACTION, _STEPS_FRACTION, _BUSY_FRACTION = 0.21, 0.35, 0.16  # of the time given; the rest takes what it takes
+_MEMORY_FRACTION = 0.2
+_MOST_ROUNDS = 12
+
+
+@dataclass
+class _Found:
+    """What a probe has found so far."""
+
+    pieces: list[PieceTiming] = field(default_factory=list)
+    steps: list[StepTiming] = field(default_factory=list)
+    busy: list[StepTiming] = field(default_factory=list)
+    peaks: list[MemoryPeak] = field(default_factory=list)
+    costs: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+
+
+def calibrate(
+    budget_seconds: float = SECONDS,
+    progress: Progress | None = None,
+    compile: bool = False,  # noqa: A002 - the word that users know
+    device: str = "auto",
+    save: bool = True,
+) -> Machine:
+    """Probe this machine, fit its constants, and keep the record.
+
+    Args:
+        budget_seconds: The probe takes at most about this long; compiling comes on top.
+        progress: Is told what is being measured.
+        compile: Also measure torch.compile, which takes a minute.
+        device: auto, cpu, cuda or mps.
+        save: Write the record to the cache.
+
+    Raises:
+        InputError: CUDA is asked for but not there.
+        TrainError: the workers could not run the probe.
+        StoreError: the cache cannot be written.
+    """
+    started = time.monotonic()
+    say = progress or Progress(quiet=True)
+    device = _device(device)
+    n_workers = hardware.n_workers(RunsSection(), device)
+    found = _measure(device, n_workers, budget_seconds, compile, say)
+    fit = fit_machine(found.pieces, found.steps, found.busy, found.peaks)
+    description = describe(device)
+    machine = Machine(
+        fingerprint=fingerprint(description),
+        device=device,
+        description=description,
+        made_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        probe_seconds=time.monotonic() - started,
+        n_workers=n_workers,
+        constants=fit.constants,
+        multipliers=fit.multipliers,
+        contention=fit.contention,
+        memory=fit.memory,
+        residuals=fit.residuals,
+        costs=found.costs,
+        rates=found.rates,
+    )
+    if save:
+        save_machine(machine)
+    return machine
+
+
+def _device(wanted: str) -> str:
+    if wanted == "mps":
+        return wanted
+    return hardware.pick_device(RunsSection(device=wanted))  # type: ignore[arg-type]
+
+
+def _measure(device: str, n_workers: int, budget: float, compiled: bool, say: Progress) -> _Found:
+    found = _Found()
+    started = time.monotonic()
+    with LocalExecutor(1) as pool:  # a fresh process: its start and its peak memory are part of the answer
+        _ask(pool, calibrate_costs.ready)
+        found.costs["worker_start_seconds"] = time.monotonic() - started
+        say.say("calibrate: memory of a worker")
+        cases = calibrate_steps.memory_plan(device)
+        peaks = _ask(pool, calibrate_steps.memory_peaks, cases, _MEMORY_FRACTION * budget, device)
+        found.peaks = [MemoryPeak(case, n) for case, n in zip(cases, peaks, strict=False)]
+        say.say("calibrate: what surrounds training")
+        found.costs |= _ask(pool, calibrate_costs.costs, device)
+        found.rates = _ask(pool, _rates_of(device), device)
+        say.say("calibrate: pieces of a training step")
+        pieces = calibrate_pieces.plan(device)
+        random.Random(0).shuffle(pieces)  # a probe that runs out of time has then some of every kind
+        found.pieces = _ask(pool, calibrate_pieces.time_pieces, pieces, _PIECES_FRACTION * budget, device)
+        say.say("calibrate: whole training steps")
+        found.steps = _steps(pool, calibrate_steps.plan(device), _STEPS_FRACTION * budget, device, 1)
+        if compiled and hardware.has_compiler():
+            say.say("calibrate: torch.compile")
+            found.costs |= _ask(pool, calibrate_costs.compile_costs, device)
+    if n_workers > 1 and device == "cpu":
+        say.say(f"calibrate: training steps on {n_workers} workers at once")
+        with LocalExecutor(n_workers) as pool:
+            cases = calibrate_steps.busy_plan(device)
+            found.busy = _steps(pool, cases, _BUSY_FRACTION * budget, device, n_workers)
+    return found
+
+
+def _rates_of(device: str) -> Callable[..., Any]:
+    if device == "cpu":
+        return calibrate_costs.rates
+    from ltm.runs.calibrate_gpu import gpu_rates
+
+    return gpu_rates
+
+
+def _ask(pool: LocalExecutor, task: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what one worker answers.
+
+    Raises:
+        TrainError: it could not.
+    """
+    return _ask_all(pool, task, arguments, 1)[0]
+
+
+def _ask_all(pool: LocalExecutor, task: Callable[..., Any], arguments: Sequence[Any], n_workers: int) -> list[Any]:
+    outcomes = list(pool.map(task, [Job(str(index), tuple(arguments)) for index in range(n_workers)]))
+    for outcome in outcomes:
+        if not outcome.ok:
+            raise TrainError(
+                f"the probe could not run here: {outcome.error}",
+                "a script that calls ltm needs `if __name__ == '__main__':`; else report this message",
+            )
+    return [outcome.value for outcome in outcomes]
+
+
+def _steps(pool: LocalExecutor, cases: list[Case], seconds: float, device: str, n_workers: int) -> list[StepTiming]:
+    """Return the typical step of every case, over all workers that timed it at the same time."""
+    answers = _ask_all(pool, calibrate_steps.time_steps, (cases, seconds, _MOST_ROUNDS, device), n_workers)
+    timings = []
+    for index, case in enumerate(cases):
+        by_worker = [calibrate_steps.typical(answer[index]) for answer in answers if answer[index]]
+        if len(by_worker) == n_workers:  # on a slow machine the time may end before every case had its turn
+            timings.append(StepTiming(case, sum(by_worker) / n_workers))
+    return timings
+
+
+def lines(machine: Machine) -> list[str]:
+    """Return what `ltm forecast calibrate` prints: what was measured, and some forecasts made from it."""
+    about = machine.description
+    step, busy, memory = (margin(machine.residuals[kind]) - 1 for kind in ("step", "busy", "memory"))
+    result = [
+        f"machine {machine.fingerprint}: {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, "
+        f"PyTorch {about['torch']}, {machine.device}; probed in {format_seconds(machine.probe_seconds)}",
+        *(f"matmul {dtype}: {1 / c['mm_flop'] / 1e9:,.0f} GFLOP/s" for dtype, c in machine.constants.items()),
+        "correction of the sum of pieces to whole steps: "
+        + "; ".join(
+            f"{dtype} " + ", ".join(f"{name} {factor:.2f}" for name, factor in factors.items())
+            for dtype, factors in machine.multipliers.items()
+        ),
+        f"90 % of shapes left out lie within {step:.0%} alone"
+        + (f", {busy:.0%} with all workers busy" if machine.residuals["busy"] else "")
+        + f"; memory within {memory:.0%}",
+    ]
+    result += [f"{name.replace('_', ' ')}: {_number(name, value)}" for name, value in sorted(machine.costs.items())]
+    return [*result, *_examples(machine)]
+
+
+def _examples(machine: Machine) -> list[str]:
+    from ltm.model.sizes import SIZES
+
+    result = ["", "size            tokens/s of one worker    all busy    peak memory    limited by"]
+    for name in ("llama-0.2m", "llama-1m", "gpt2-5m", "mistral-5m", "llama-15m", "llama-30m"):
+        batch = 8 * SIZES[name].block_size
+        alone = machine.predict(SIZES[name], batch)
+        busy = machine.predict(SIZES[name], batch, n_workers=machine.n_workers)
+        rate = f"{format_count(alone.tokens_per_second)} ({format_count(alone.low)} - {format_count(alone.high)})"
+        result.append(
+            f"{name:<16}{rate:<26}{format_count(busy.tokens_per_second):<12}"
+            f"{format_bytes(alone.peak_memory_bytes):<15}{alone.limited_by}"
+        )
+    return result
+
+
+def _number(name: str, value: float) -> str:
+    if name.endswith("bytes_per_second"):
+        return f"{value / 1e6:,.1f} MB/s"
+    if "seconds" in name:
+        return f"{value:.3g} s"
+    return f"{value:.2f}"
+
+
+def known(device: str = "auto", say: Callable[[str], None] | None = None) -> Machine | None:
+    """Return the record of this machine, if it was calibrated; `say` is told why one cannot be used."""
+    return load_machine(_device(device), say)

@@ -1,0 +1,172 @@
+"""Time whole training steps, and the memory they take, in a worker process: the trainer that runs use, as it is."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ltm.forecast.machine_work import Case
+from ltm.model.gpt import GPT, init_weights
+from ltm.model.sizes import ModelConfig
+from ltm.runs.calibrate_pieces import one_thread
+from ltm.runs.section import RunsSection
+from ltm.runs.train import Trainer
+from ltm.tokens.stream import Stream
+
+_WARM_STEPS = 3  # the heap reaches its full size; first calls are slow
+_STEPS_A_ROUND = 2
+_TAKEN_AWAY_FRACTION = 0.05  # of a step's time that the processor worked for others: such a step is not counted
+_POOL_TOKENS = 1 << 16
+_N_STEPS = 100_000
+_FEWEST_CASES, _FEWEST_PEAKS = 8, 3
+
+
+def plan(device: str = "cpu") -> list[Case]:
+    """Return whole steps of deliberately different shapes, small enough for a probe."""
+    scale = 1 if device == "cpu" else 16
+    cases = []
+    for family, n_layer, heads, kv, width, hidden, vocab, block, batch, micro in _SHAPES:
+        window = block // 2 if family == "mistral" else 0
+        config = ModelConfig(family, n_layer, heads, kv, width, hidden, vocab, block, window)
+        cases += [Case(config, batch * scale, micro * scale, dtype) for dtype in ("float32", "bfloat16")]
+    return cases
+
+
+_SHAPES = [  # family, layers, heads, key heads, width, hidden, vocabulary, block, batch, micro batch
+    ("llama", 2, 2, 2, 48, 128, 512, 128, 512, 0),
+    ("gpt2", 4, 2, 2, 64, 256, 257, 64, 1024, 256),
+    ("llama", 4, 4, 4, 128, 352, 2048, 256, 2048, 0),
+    ("mistral", 3, 4, 2, 96, 352, 1024, 1024, 2048, 0),
+    ("gpt2", 3, 3, 3, 96, 384, 8192, 128, 2048, 0),
+    ("llama", 2, 6, 6, 384, 1024, 512, 128, 512, 0),
+    ("gpt2", 2, 8, 8, 512, 2048, 1024, 256, 512, 256),
+    ("mistral", 2, 8, 2, 256, 896, 4096, 512, 1024, 512),
+    ("llama", 5, 2, 1, 32, 96, 300, 320, 7680, 0),
+    ("gpt2", 4, 5, 5, 80, 224, 1500, 96, 6144, 0),
+    ("mistral", 2, 8, 4, 512, 1792, 257, 64, 256, 128),
+    ("llama", 2, 5, 5, 120, 256, 6000, 64, 4096, 2048),
+]
+_BUSY = (0, 3, 4, 6, 8, 9, 11)  # of these shapes, those that are also timed with all workers busy
+
+
+def busy_plan(device: str = "cpu") -> list[Case]:
+    """Return the cases that are timed once more with all workers busy."""
+    return [case for index, case in enumerate(plan(device)) if index // 2 in _BUSY]
+
+
+def memory_plan(device: str = "cpu") -> list[Case]:
+    """Return cases whose peak memory is measured one after another in one process: each needs more than the last."""
+    shapes = [
+        ("llama", 2, 2, 2, 48, 128, 512, 128, 512, "float32"),
+        ("gpt2", 4, 4, 4, 128, 512, 1024, 256, 2048, "bfloat16"),
+        ("mistral", 4, 4, 2, 128, 448, 2048, 512, 3072, "float32"),
+        ("llama", 6, 4, 4, 256, 704, 4096, 256, 2048, "float32"),
+        ("gpt2", 4, 8, 8, 512, 2048, 4096, 256, 2048, "bfloat16"),
+        ("llama", 6, 8, 8, 512, 1376, 4096, 128, 1024, "float32"),
+    ]
+    scale = 1 if device == "cpu" else 16
+    return [Case(ModelConfig(*shape[:8]), scale * shape[8], 0, shape[9]) for shape in shapes]
+
+
+def make_trainer(case: Case, device: str, n_steps: int = _N_STEPS, average_share: float = 0.2) -> Trainer:
+    """Return a trainer of a case as a run has it, over random tokens."""
+    section = RunsSection(
+        batch_tokens=case.batch_tokens,
+        micro_batch_tokens=case.micro_batch_tokens,
+        dtype=case.dtype,  # type: ignore[arg-type]
+        average_share=average_share,
+    )
+    config = case.config
+    model = GPT(config).to(device)
+    init_weights(model, 0)
+    tokens = np.random.default_rng(0).integers(0, config.vocab_size, _POOL_TOKENS)
+    repeats = math.ceil((min(n_steps, _N_STEPS) * case.batch_tokens + 1) / _POOL_TOKENS)
+    stream = Stream(tokens, np.tile(np.array([[0, _POOL_TOKENS]], dtype=np.int64), (repeats, 1)), 0)
+    return Trainer(section, model, model.loss, stream, n_steps, getattr(torch, case.dtype))
+
+
+def time_steps(cases: Sequence[Case], seconds: float, rounds: int, device: str) -> list[list[float]]:
+    """Return the seconds of single steps of each case, taken in interleaved rounds until the time is over.
+
+    Some cases get none where a machine is too slow for one round. Steps in which the processor was taken away are left
+    out where others stand.
+    """
+    end = time.perf_counter() + seconds
+    one_thread()
+    trainers: list[Trainer | None] = [None] * len(cases)
+    good: list[list[float]] = [[] for _ in cases]
+    poor: list[list[float]] = [[] for _ in cases]
+    for turn in range(rounds):
+        for index, case in enumerate(cases):
+            if time.perf_counter() > end and (turn or index >= _FEWEST_CASES):
+                break
+            trainer = trainers[index]
+            if trainer is None:
+                trainer = trainers[index] = make_trainer(case, device)
+                for _ in range(_WARM_STEPS):
+                    one_step(trainer)
+            for _ in range(_STEPS_A_ROUND):
+                taken, used = one_step(trainer)
+                disturbed = device == "cpu" and taken - used > _TAKEN_AWAY_FRACTION * taken
+                (poor if disturbed else good)[index].append(taken)
+    return [a or b for a, b in zip(good, poor, strict=True)]
+
+
+def one_step(trainer: Trainer) -> tuple[float, float]:
+    """Train one step; return its seconds, and the seconds that this thread had the processor."""
+    start, used = time.perf_counter(), time.thread_time()
+    trainer._step()
+    if trainer.device.type == "cuda":
+        torch.cuda.synchronize()
+    elif trainer.device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter() - start, time.thread_time() - used
+
+
+def typical(seconds: Sequence[float]) -> float:
+    """Return the lower quartile: what a quiet machine does, robust to the neighbours' noise and to one lucky step."""
+    return float(np.quantile(seconds, 0.25))
+
+
+def memory_peaks(cases: Sequence[Case], seconds: float, device: str) -> list[float]:
+    """Return this process's peak memory in bytes after each case, until the time is over.
+
+    Each case must need more than the one before, since a process knows its highest peak alone.
+    """
+    end = time.perf_counter() + seconds
+    peaks: list[float] = []
+    one_thread()
+    for case in cases:
+        if time.perf_counter() > end and len(peaks) >= _FEWEST_PEAKS:
+            break
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        trainer = make_trainer(case, device, n_steps=2, average_share=1.0)  # with all that a run holds at its end
+        trainer.run(lambda _: None)
+        peaks.append(peak_bytes(device))
+        del trainer
+        gc.collect()
+    return peaks
+
+
+def peak_bytes(device: str) -> float:
+    """Return the peak memory of this process so far: resident on a CPU, allocated by PyTorch on a GPU."""
+    if device == "cuda":
+        return float(torch.cuda.max_memory_allocated())
+    if device == "mps":
+        return float(torch.mps.driver_allocated_memory())
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return float(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024

@@ -1,0 +1,80 @@
+"""Which stages of a study stand: what a stage is made from, and whether its marker still names exactly that.
+
+Reads: the stages' markers and the library's file names. Writes: nothing, so that a plan can ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from ltm.errors import LtmError
+from ltm.runs import queue
+from ltm.runs.queue import Recipe
+from ltm.sets.stage import read_variants
+from ltm.store import WorkFolder, fingerprint
+from ltm.study.settings import STAGES, StudySettings
+from ltm.tokens.stream import read_shards
+from ltm.tokens.tokenizer import identity
+
+# What each stage reads of the stages before it.
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "books": (),
+    "sets": ("books",),
+    "tokens": ("books", "sets"),
+    "evalset": ("books",),
+    "runs": ("sets", "tokens"),
+    "scores": ("evalset", "runs"),
+    "patterns": ("books", "sets", "scores"),
+    "dashboard": ("books", "sets", "evalset", "runs", "scores", "patterns"),
+}
+
+
+def stage_inputs(settings: StudySettings, name: str, outputs: Mapping[str, str]) -> str:
+    """Return a fingerprint of everything that a stage is made from; `outputs` are those of the stages before it."""
+    section: Any = getattr(settings, name)
+    stage: Any = import_module(f"ltm.{name}.stage")
+    own = stage.inputs(section) if hasattr(stage, "inputs") else None
+    needs = [outputs[key] for key in _NEEDS[name]]
+    about = [settings.name, settings.question] if name == "dashboard" else []
+    values = section.model_dump(exclude={"path", "manifest"})  # what files are matters, not where
+    return fingerprint([name, stage.VERSION, values, settings.seed, own, needs, about])
+
+
+def is_missing(settings: StudySettings, work: WorkFolder, name: str) -> bool:
+    """Return whether the page was deleted; it is the one thing that a user moves away."""
+    if name != "dashboard":
+        return False
+    from ltm.dashboard.stage import page_path
+
+    return not page_path(settings.dashboard, work).exists()
+
+
+def standing(settings: StudySettings, work: WorkFolder) -> tuple[list[str], list[queue.Job]]:
+    """Return the stages that need not be built again, and the runs that the study asks for as far as they are known."""
+    outputs: dict[str, str] = {}
+    jobs: list[queue.Job] = []
+    if not work.path("ltm.json").exists():
+        return [], jobs
+    for name in STAGES:
+        if any(need not in outputs for need in _NEEDS[name]):
+            continue
+        if name == "runs":
+            jobs = _jobs(settings, work)
+            done = [job.run_id for job in jobs if queue.read_run(work, job.run_id) is not None]
+            if jobs and len(done) == len(jobs):
+                outputs[name] = fingerprint(done)
+            continue
+        try:
+            found = work.output_of(name, stage_inputs(settings, name, outputs))
+        except LtmError:  # the library is not there: nothing stands on it
+            return list(outputs), jobs
+        if found is not None and not is_missing(settings, work, name):
+            outputs[name] = found
+    return list(outputs), jobs
+
+
+def _jobs(settings: StudySettings, work: WorkFolder) -> list[queue.Job]:
+    recipe = Recipe(settings.sets, settings.model, settings.runs)
+    return queue.make_jobs(recipe, read_variants(work), identity(work), read_shards(work))

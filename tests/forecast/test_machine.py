@@ -1,0 +1,239 @@
+"""A calibrated machine: found again, refused when damaged, sensible in size, and recovered from timings it made."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from ltm.errors import DataError, InputError, StoreError
+from ltm.forecast import machine as machines
+from ltm.forecast.machine import Machine, load_machine, margin, read_machine, save_machine
+from ltm.forecast.machine_fit import MemoryPeak, PieceTiming, StepTiming, fit_machine
+from ltm.forecast.machine_work import CLASSES, CONSTANTS, Case, class_seconds, memory_parts, piece, step_terms
+from ltm.model.sizes import SIZES, ModelConfig
+
+# A machine of known constants: 100 and 400 GFLOP/s, a nanosecond or so per element, microseconds per call.
+TRUE = {
+    dtype: {name: 2e-5 if "_call" in name else 1e-9 for name in CONSTANTS}
+    | {"mm_flop": 1e-11 / speed, "dw_flop": 1.2e-11 / speed, "bmm_flop": 1.1e-11 / speed, "embed_row": 3e-8}
+    | {"mm_in": 1e-10, "mm_out": 1e-10, "mm_weight": 1e-10, "dw_in": 1e-10, "dw_out": 1e-10, "mm_far": 0.0}
+    | {"dw_far": 0.0, "score_tail": 0.0, "score_far": 0.0, "rotary_far": 0.0, "element_far": 0.0, "ln_row": 2e-8}
+    for dtype, speed in (("float32", 1), ("bfloat16", 4))
+}
+FACTORS = {"matmul": 1.1, "attention": 1.2, "elementwise": 1.3, "loss": 1.1, "parameters": 1.2, "overhead": 1.2}
+BUSY = dict.fromkeys(CLASSES, 1.15)
+MEMORY = {"framework_bytes": 3e8, "states": 1.05, "activations": 1.3, "passing": 0.9}
+
+
+def machine(**changes):
+    values = {
+        "fingerprint": machines.fingerprint(machines.describe()),
+        "device": "cpu",
+        "description": machines.describe(),
+        "made_at": "2026-01-01T00:00:00+00:00",
+        "probe_seconds": 55.0,
+        "n_workers": 4,
+        "constants": TRUE,
+        "multipliers": {"float32": FACTORS, "bfloat16": FACTORS},
+        "contention": BUSY,
+        "memory": MEMORY,
+        "residuals": {"step": [0.02, -0.05, 0.03], "busy": [0.1, -0.02], "memory": [0.04]},
+        "costs": {"worker_start_seconds": 1.5},
+    }
+    return Machine(**(values | changes))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTM_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_record_is_found_again_with_every_number(cache):
+    path = save_machine(machine())
+    assert path.parent == cache / "machines"
+    assert load_machine() == machine()
+    assert "node" not in path.read_text()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda text: text[: len(text) // 2], "damaged"),
+        (lambda text: text.replace('"version": 1', '"version": 0'), "another version"),
+        (lambda text: text.replace('"mm_flop"', '"flops"'), "damaged"),
+        (lambda text: text.replace('"framework_bytes": 300000000.0', '"framework_bytes": null'), "damaged"),
+        (lambda _: "[]", "another version"),
+    ],
+)
+def test_a_damaged_or_old_record_is_not_used_and_says_so(cache, damage, word):
+    path = save_machine(machine())
+    path.write_text(damage(path.read_text()))
+    said = []
+    assert load_machine(say=said.append) is None
+    assert word in said[0]
+    assert "ltm forecast calibrate" in said[0]
+    with pytest.raises(StoreError, match=word):
+        read_machine(path)
+
+
+def test_a_machine_that_was_never_probed_has_no_record_and_says_nothing(cache):
+    said = []
+    assert load_machine(say=said.append) is None
+    assert said == []
+
+
+def test_another_machine_has_another_record(cache, monkeypatch):
+    save_machine(machine())
+    monkeypatch.setattr(machines, "_cpu_model", lambda: "Another Processor 9000")
+    assert load_machine() is None
+
+
+def test_forecasts_fall_with_size_and_memory_rises():
+    one = machine()
+    order = ["llama-0.1m", "llama-0.2m", "llama-0.5m", "llama-1m", "llama-5m", "llama-15m", "llama-30m"]
+    found = [one.predict(dataclasses.replace(SIZES[name], block_size=256), 2048) for name in order]
+    rates, peaks = [p.tokens_per_second for p in found], [p.peak_memory_bytes for p in found]
+    assert rates == sorted(rates, reverse=True)
+    assert peaks == sorted(peaks)
+    base = SIZES["gpt2-5m"]
+    for change in ({"n_layer": 9}, {"vocab_size": 8192}, {"n_hidden": 2048}, {"block_size": 1024}):
+        bigger = one.predict(dataclasses.replace(base, **change), 4096)
+        assert bigger.tokens_per_second < one.predict(base, 4096).tokens_per_second
+
+
+def test_a_prediction_adds_up_and_its_range_holds_it():
+    config = SIZES["mistral-5m"]
+    found = machine().predict(config, 4096, 1024, "bfloat16", n_workers=4)
+    assert 4096 / sum(found.parts_seconds.values()) == pytest.approx(found.tokens_per_second)
+    assert found.low < found.tokens_per_second < found.high
+    assert found.high / found.tokens_per_second == pytest.approx(math.exp(0.1))  # the busy residuals
+    alone = machine().predict(config, 4096, 1024, "bfloat16")
+    assert alone.tokens_per_second == pytest.approx(1.15 * found.tokens_per_second)
+    crowded = machine().predict(config, 4096, 1024, "bfloat16", n_workers=8)
+    assert crowded.tokens_per_second == pytest.approx(found.tokens_per_second / 2)
+    short = machine().predict(config, 4096, n_steps=40)
+    assert short.tokens_per_second < machine().predict(config, 4096).tokens_per_second
+
+
+def test_what_limits_a_case():
+    assert machine().predict(SIZES["llama-30m"], 4096).limited_by == "compute"
+    slow = {dtype: c | dict.fromkeys(CLASSES["overhead"], 0.01) for dtype, c in TRUE.items()}
+    assert machine(constants=slow).predict(SIZES["llama-0.1m"], 512).limited_by == "launch overhead"
+    idle = {dtype: c | {"loss_element": 1e-6} for dtype, c in TRUE.items()}
+    assert machine(constants=idle).predict(SIZES["llama-0.1m"], 512).limited_by == "memory bandwidth"
+
+
+def test_impossible_cases_are_refused_with_the_nearest_one():
+    with pytest.raises(InputError, match=r"nearest: batch_tokens=1024"):
+        machine().predict(SIZES["llama-0.5m"], 1000)
+    with pytest.raises(InputError, match="unknown precision"):
+        machine().predict(SIZES["llama-0.5m"], 1024, dtype="fp8")
+    only = machine(multipliers={"float32": FACTORS})
+    with pytest.raises(InputError, match="was not probed"):
+        only.predict(SIZES["llama-0.5m"], 1024, dtype="bfloat16")
+
+
+def test_many_forecasts_equal_single_ones():
+    cases = [Case(SIZES[name], 2048) for name in ("llama-0.2m", "gpt2-0.5m")]
+    one = machine()
+    assert one.predict_many(cases) == [one.predict(case.config, 2048) for case in cases]
+
+
+def test_the_margin_is_the_conformal_quantile():
+    assert margin([0.1] * 5) == pytest.approx(math.exp(0.1))
+    assert margin([0.01 * i for i in range(1, 20)]) == pytest.approx(math.exp(0.18))  # 18th of 19
+    assert margin([]) > 1.3
+
+
+def shapes(rng, n):
+    for _ in range(n):
+        heads, head_size = int(rng.integers(1, 7)), int(rng.choice([16, 24, 32, 48]))
+        family = str(rng.choice(["llama", "gpt2"]))
+        width, block = heads * head_size, int(rng.choice([64, 256, 512]))
+        config = ModelConfig(family, int(rng.integers(2, 7)), heads, heads, width, 3 * width, 1000, block)
+        yield Case(config, 2048, int(rng.choice([512, 1024, 2048])), str(rng.choice(["float32", "bfloat16"])))
+
+
+def probe_pieces(noise, rng):
+    """Timings that a machine of the TRUE constants would give."""
+    wanted = [("linear", {"m": m, "n": n, "k": k}) for m, n, k in rng.integers(16, 3000, (12, 3))]
+    for kind in ("forward", "grad_weight"):
+        wanted += [(kind, {"m": m, "n": n, "k": k}) for m, n, k in rng.integers(16, 3000, (14, 3))]
+    for name in ("attention", "rotary_attention"):
+        for t, h, c, n in rng.integers((16, 1, 8, 1), (600, 8, 64, 20), (16, 4)):
+            wanted.append((name, {"m": t * n, "t": t, "h": 2 * h, "k": h, "c": c}))
+    wanted += [(n, {"m": m, "d": d}) for n in ("rms", "ln") for m, d in rng.integers(16, 2000, (8, 2))]
+    wanted += [(n, {"m": m, "f": f}) for n in ("swiglu", "gelu") for m, f in rng.integers(16, 2000, (8, 2))]
+    wanted += [("bias", {"m": m, "n": n}) for m, n in rng.integers(16, 2000, (6, 2))]
+    wanted += [("embedding", {"m": m, "d": d, "v": v}) for m, d, v in rng.integers(16, 2000, (10, 3))]
+    wanted += [(n, {"p": p, "tensors": t}) for n in ("optimizer", "accumulate", "cast") for p, t in
+               zip(rng.integers(1000, 1_000_000, 6), rng.integers(4, 90, 6), strict=True)]  # fmt: skip
+    timings = []
+    for dtype in ("float32", "bfloat16"):
+        for name, sizes in wanted:
+            sizes = {key: int(value) for key, value in sizes.items()}
+            terms = piece(name, **sizes)
+            if name == "linear" and dtype == "bfloat16":
+                cast = piece("cast", p=sizes["n"] * sizes["k"], tensors=1)
+                terms = terms | cast
+            seconds = sum(class_seconds({dtype: terms}, TRUE).values()) * math.exp(noise * rng.normal())
+            timings.append(PieceTiming(name, dtype, sizes, seconds))
+        for m, d, v in rng.integers((100, 16, 200), (3000, 300, 4000), (10, 3)):
+            timings.append(PieceTiming("loss", dtype, {"m": int(m), "d": int(d), "v": int(v)}, loss(dtype, m, d, v)))
+    return timings
+
+
+def loss(dtype, m, d, v):
+    from ltm.forecast.machine_work import head_products
+
+    sizes = {"m": int(m), "d": int(d), "v": int(v)}
+    products = sum(
+        sum(class_seconds({precision: terms}, TRUE).values())
+        for (_, precision), terms in head_products(dtype, **sizes).items()
+    )
+    return products + sum(class_seconds({dtype: piece("loss", **sizes)}, TRUE).values())
+
+
+def true_seconds(case, busy=False):
+    parts = class_seconds(step_terms(case), TRUE)
+    return sum(parts[name] * FACTORS[name] * (BUSY[name] if busy else 1) for name in CLASSES)
+
+
+@pytest.mark.parametrize(("noise", "worst"), [(0.0, 0.03), (0.02, 0.08)])
+def test_a_machine_is_recovered_from_timings_it_made(noise, worst):
+    rng = np.random.default_rng(3)
+    pieces = probe_pieces(noise, rng)
+    cases = list(shapes(rng, 24))
+    steps = [StepTiming(case, true_seconds(case) * math.exp(noise * rng.normal())) for case in cases]
+    busy = [StepTiming(case, true_seconds(case, busy=True)) for case in cases[:8]]
+    peaks = [
+        MemoryPeak(c, MEMORY["framework_bytes"] + sum(MEMORY[n] * b for n, b in memory_parts(c).items()))
+        for c in (Case(SIZES[name], 4096) for name in ("llama-0.2m", "gpt2-0.5m", "llama-5m", "llama-30m", "gpt2-30m"))
+    ]
+    fit = fit_machine(pieces, steps, busy, peaks)
+    assert fit.constants["float32"]["mm_flop"] == pytest.approx(TRUE["float32"]["mm_flop"], rel=0.05)
+    assert fit.constants["bfloat16"]["mm_flop"] == pytest.approx(TRUE["bfloat16"]["mm_flop"], rel=0.1)
+    made = machine(
+        constants=fit.constants, multipliers=fit.multipliers, contention=fit.contention, memory=fit.memory, n_workers=2
+    )
+    errors = []
+    for case in shapes(np.random.default_rng(99), 30):
+        for n_workers in (1, 2):
+            found = made.predict(case.config, 2048, case.micro_batch_tokens, case.dtype, n_workers)
+            errors.append(found.tokens_per_second * true_seconds(case, busy=n_workers == 2) / 2048 - 1)
+    assert max(map(abs, errors)) < worst
+    unseen = Case(SIZES["mistral-5m"], 4096)
+    true_peak = MEMORY["framework_bytes"] + sum(MEMORY[n] * b for n, b in memory_parts(unseen).items())
+    assert made.peak_memory_bytes(unseen) == pytest.approx(true_peak, rel=0.05)
+    assert len(fit.residuals["step"]) == 24
+    assert len(fit.residuals["busy"]) == 8
+    json.dumps(dataclasses.asdict(fit))  # plain numbers: the record can be written
+
+
+def test_an_empty_probe_is_an_error():
+    with pytest.raises(DataError, match="timed nothing"):
+        fit_machine([], [], [], [])

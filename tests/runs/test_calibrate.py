@@ -1,0 +1,138 @@
+"""The probe: work counted like the profiler counts it, every piece runs, and a short probe makes a usable record."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ltm.forecast.machine import load_machine
+from ltm.forecast.machine_work import Case, chunks, matmul_flops, memory_parts, piece
+from ltm.model.gpt import GPT
+from ltm.model.sizes import SIZES, ModelConfig
+from ltm.runs import calibrate, calibrate_costs, calibrate_pieces, calibrate_steps
+from ltm.runs.executors.local import keep_freed_memory
+
+CASES = [
+    Case(dataclasses.replace(SIZES["llama-0.5m"], vocab_size=300, block_size=64), 512),
+    Case(ModelConfig("mistral", 3, 4, 2, 64, 160, 5000, 64, 32), 1024, 512),
+    Case(ModelConfig("gpt2", 2, 3, 3, 48, 100, 257, 32), 256, 64),
+    Case(ModelConfig("llama", 2, 4, 1, 64, 96, 700, 64), 512, 128, "bfloat16"),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_matrix_work_is_what_pytorch_counts(case):
+    model = GPT(case.config)
+    tokens = torch.randint(
+        0, case.config.vocab_size, (case.micro_tokens // case.config.block_size, case.config.block_size)
+    )
+    with FlopCounterMode(display=False) as counter:
+        for _ in range(case.n_micro):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.dtype == "bfloat16"):
+                loss = model.loss(tokens, tokens)
+            loss.backward()
+    c = case.config
+    norms = 0 if c.family == "gpt2" else 2 * c.n_layer + 1  # each has one product with a vector in its gradient
+    assert counter.get_total_flops() == matmul_flops(case) + norms * 2 * case.batch_tokens * c.n_embd
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_saved_memory_is_near_what_autograd_saves(case):
+    model = GPT(case.config)
+    tokens = torch.randint(
+        0, case.config.vocab_size, (case.micro_tokens // case.config.block_size, case.config.block_size)
+    )
+    storages = {}
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in parameters:
+            storages[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.dtype == "bfloat16"):
+            hidden = model.hidden(tokens)
+    saved = sum(t.untyped_storage().nbytes() for t in storages.values())
+    casts = 2 * case.config.n_params if case.dtype == "bfloat16" else 0
+    assert hidden.requires_grad
+    assert memory_parts(case)["activations"] + casts == pytest.approx(saved, rel=0.3)
+
+
+def test_every_piece_of_the_plan_runs_and_is_timed():
+    smallest = {}
+    for wanted in calibrate_pieces.plan():
+        work = sum(piece(wanted.name, **dict(wanted.sizes)).values())
+        key = (wanted.name, wanted.dtype)
+        if key not in smallest or work < smallest[key][0]:
+            smallest[key] = (work, wanted)
+    timings = calibrate_pieces.time_pieces([wanted for _, wanted in smallest.values()], 0.0)
+    assert {t.name for t in timings} >= {"linear", "attention", "rotary_attention", "loss", "optimizer", "cast"}
+    assert all(0 < t.seconds < 1 for t in timings)
+
+
+def test_larger_pieces_have_more_of_every_term():
+    for name, small, large in [
+        ("linear", {"m": 64, "n": 32, "k": 32}, {"m": 128, "n": 64, "k": 64}),
+        ("attention", {"m": 64, "t": 32, "h": 2, "k": 1, "c": 24}, {"m": 256, "t": 64, "h": 4, "k": 2, "c": 40}),
+        ("loss", {"m": 64, "d": 32, "v": 300}, {"m": 9000, "d": 64, "v": 3000}),
+    ]:
+        few, many = piece(name, **small), piece(name, **large)
+        assert all(many[term] >= amount for term, amount in few.items())
+
+
+def test_chunks_are_those_of_the_loss():
+    assert chunks(1000, 257) == (1000, 1)
+    rows, n_chunks = chunks(1000, 8192)  # 256 rows at a time
+    assert n_chunks == 4
+    assert rows == 250
+
+
+def test_the_plan_has_all_families_precisions_and_skinny_shapes():
+    cases = calibrate_steps.plan()
+    assert {c.config.family for c in cases} == {"llama", "mistral", "gpt2"}
+    assert {c.dtype for c in cases} == {"float32", "bfloat16"}
+    assert set(calibrate_steps.busy_plan()) < set(cases)
+    peaks = [sum(memory_parts(c).values()) for c in calibrate_steps.memory_plan()]
+    assert peaks == sorted(peaks)
+
+
+def test_steps_are_timed_in_rounds_and_memory_grows():
+    case = Case(ModelConfig("llama", 2, 2, 2, 32, 64, 300, 32), 128)
+    (taken,) = calibrate_steps.time_steps([case], 0.05, 2, "cpu")
+    assert taken
+    assert all(0 < seconds < 5 for seconds in taken)
+    assert calibrate_steps.typical([4.0, 1.0, 2.0, 3.0, 5.0]) == 2.0
+    bigger = dataclasses.replace(case, config=dataclasses.replace(case.config, n_embd=64, vocab_size=8000))
+    first, second = calibrate_steps.memory_peaks([case, bigger], 60.0, "cpu")
+    assert 50e6 < first <= second
+
+
+def test_costs_are_measured_in_their_units():
+    found = calibrate_costs.costs("cpu")
+    assert found["score_tokens_per_trained_token"] > 1.2  # forward alone is faster than forward, backward and step
+    assert 1e4 < found["tokenizer_train_bytes_per_second"] < 1e9
+    assert 1e4 < found["encode_bytes_per_second"] < 1e10
+    assert 1e-11 < found["build_seconds_per_parameter"] < 1e-5
+    assert found["weights_write_bytes_per_second"] > 1e6
+
+
+def test_keeping_freed_memory_does_no_harm():
+    keep_freed_memory()
+    assert torch.ones(10).sum() == 10
+
+
+@pytest.mark.slow
+def test_a_probe_makes_a_record_that_forecasts(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTM_CACHE", str(tmp_path))
+    made = calibrate.calibrate(30, device="cpu")
+    assert load_machine() == made
+    assert made.probe_seconds < 60
+    text = "\n".join(calibrate.lines(made))
+    assert "tokens/s of one worker" in text
+    assert made.fingerprint in text
+    case = calibrate_steps.plan()[4]
+    (taken,) = calibrate_steps.time_steps([case], 1.0, 4, "cpu")
+    found = made.predict(case.config, case.batch_tokens, case.micro_batch_tokens, case.dtype)
+    assert found.tokens_per_second == pytest.approx(case.batch_tokens / calibrate_steps.typical(taken), rel=0.35)
