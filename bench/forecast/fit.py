@@ -1,12 +1,12 @@
 """Fit the forecaster's constants on published runs; write `data/constants.json` and the report of errors.
 
-    python bench/forecast/fit.py               constants and ranges (about five minutes on two cores)
+    python bench/forecast/fit.py               constants and ranges (half a minute on two cores)
     python bench/forecast/fit.py --check       the same, compared byte for byte with what is shipped
 
 The constants are the maximum a posteriori of a hierarchical model: log(rate) = formulas(constants) + speed of the
 framework + speed of the source + speed of the card's architecture + noise, with the priors of `priors.py`, a robust
-loss, and at most 15 rows' weight for any one source. Ranges are conformal: errors of forecasts for sources left out of
-the fit (for frameworks that are known: of rows left out), scaled by what is known to make forecasts wide.
+loss, and at most 15 rows' weight for any one source. Ranges are conformal: errors of forecasts for frameworks left out
+of the fit (for sources that are known: of rows left out), scaled by what is known to make forecasts wide.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ltm.forecast.rows import Setup, setup
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "src/ltm/forecast/data"
 REPORT = ROOT / "docs/forecast_errors.md"
-SPEED_SD, LAUNCH_SD, SOURCE_SD, ARCH_SD, NOISE_SD = 0.12, 0.30, 0.15, 0.10, 0.12
+SPEED_SD, LAUNCH_SD, SOURCE_SD, ARCH_SD, NOISE_SD = 0.12, 0.30, 0.15, 0.10, 0.15
 MEMORY_NOISE, MEMORY_EXTRA_SD = 0.08, 0.8e9
 ROWS_PER_SOURCE, GUESSED_WEIGHT = 15.0, 0.4
 Array = np.ndarray
@@ -177,7 +177,8 @@ def _left_out_errors(job: tuple[str, str, int, Array]) -> tuple[str, str, Array,
     """Return errors (log forecast - log measured) on the rows left out of one fit."""
     which, kind, fold, start = job
     model = _MODELS[which]
-    out = model.t.si == fold if kind == "source" else _folds(model.t) == fold
+    groups = {"source": model.t.si, "framework": model.t.fi, "row": _folds(model.t)}
+    out = groups[kind] == fold
     x = model.fit(~out, start)
     trained = np.flatnonzero(~out)
     return which, kind, np.flatnonzero(out), (model.predict(x, trained) - model.t.y)[out]
@@ -194,8 +195,9 @@ def left_out(fits: dict[str, Array]) -> dict[tuple[str, str], Array]:
     for which, x in fits.items():
         table = _MODELS[which].t
         jobs += [(which, "source", j, x) for j in range(len(table.source))]
+        jobs += [(which, "framework", j, x) for j in range(len(table.framework))]
         jobs += [(which, "row", j, x) for j in range(5)]
-    found = {(w, kind): np.zeros(len(_MODELS[w].t)) for w in fits for kind in ("source", "row")}
+    found = {(w, kind): np.zeros(len(_MODELS[w].t)) for w in fits for kind in ("source", "framework", "row")}
     with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
         for which, kind, rows, errors in pool.imap_unordered(_left_out_errors, jobs, chunksize=1):
             found[which, kind][rows] = errors
@@ -299,11 +301,17 @@ def document(
         "time": _named(TIME, np.exp(base)),
         "memory": _named(MEMORY, np.exp(m[: len(memory.names)])),
         "spread": {
-            **spread_constants(time, x, errors["time", "source"], errors["time", "row"]),
-            **memory_spread(memory.t, errors["memory", "source"], errors["memory", "row"]),
+            **spread_constants(time, x, errors["time", "framework"], errors["time", "row"]),
+            **memory_spread(memory.t, errors["memory", "framework"], errors["memory", "row"]),
         },
         "frameworks": frameworks,
-        "sources": {str(n): round(float(np.exp(v)), 3) for n, v in zip(time.t.source, source, strict=True)},
+        "sources": {
+            str(name): {
+                "speed": round(float(np.exp(value)), 3),
+                "frameworks": sorted({str(time.t.framework[i]) for i in time.t.fi[time.t.si == j]}),
+            }
+            for j, (name, value) in enumerate(zip(time.t.source, source, strict=True))
+        },
         "architectures": {str(n): round(float(np.exp(v)), 3) for n, v in zip(time.t.arch, arch, strict=True)},
     }
 

@@ -12,6 +12,7 @@ from ltm.forecast.constants import Constants
 
 Array = np.ndarray
 _WORST = 25
+_SMALL = 12
 
 
 def write_report(
@@ -42,10 +43,20 @@ def write_report(
         "|---|---|---|---|---|",
     ]
     for which, model, start in (("time", time, x), ("memory", memory, m)):
-        for kind, words in (("source", "source left out"), ("row", "rows left out")):
+        small = np.bincount(model.t.si)[model.t.si] <= _SMALL
+        every = np.ones(len(model.t), bool)
+        for kind, words, rows in (
+            ("source", "source left out", every),
+            ("source", f"source left out, sources of at most {_SMALL} rows", small),
+            ("framework", "framework left out", every),
+            ("framework", f"framework left out, sources of at most {_SMALL} rows", small),
+            ("row", "rows left out", every),
+        ):
             e = errors[which, kind]
-            covered = _covered(model, start, e, k, kind == "row", which)
-            lines.append(f"| {which}, {words} | {len(e)} | {_median(e)} | {_p90(e)} | {100 * covered.mean():.0f} % |")
+            covered = _covered(model, start, e, k, kind == "row", which)[rows].mean()
+            lines.append(
+                f"| {which}, {words} | {rows.sum()} | {_median(e[rows])} | {_p90(e[rows])} | {100 * covered:.0f} % |"
+            )
     lines += [
         "",
         "## Time by source, each left out of the fit",
@@ -62,7 +73,7 @@ def write_report(
     lines += ["", "## The rows that fail most, and why", "", *_worst(time, x, errors["time", "source"])]
     lines += ["", "## Rows without a forecast", "", *(f"- {row}: {reason}" for row, reason in skipped), ""]
     path.write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines[8:13]))
+    print("\n".join(lines[9:21]))
 
 
 def _covered(model: Any, x: Array, e: Array, k: Constants, known: bool, which: str) -> Array:

@@ -98,6 +98,11 @@ def test_rows_with_holes_never_break(published):
         ({"gpu": "A100 SXM 80GB", "precision": "fp8"}, "fp8"),
         ({"n_gpu": "-3"}, "above 0"),
         ({"seq_len": "long"}, "not a number"),
+        ({"n_layer": "0"}, "above 0"),
+        ({"n_layer": "32.5"}, "whole number"),
+        ({"params": "1"}, "10k to 100T"),
+        ({"parallelism": "ZeRO-3 offload"}, "offloading"),
+        ({"precision": "posit8x"}, "not understood"),
         ({"method": "prefix"}, "unknown method"),
     ],
 )
@@ -106,6 +111,40 @@ def test_a_row_that_cannot_be_answered_says_why(published, changes, words):
     (answer,) = forecast_rows([row])
     assert answer["forecast_tokens_per_s"] == ""
     assert words in answer["reason"]
+
+
+@pytest.mark.parametrize(
+    ("column", "spellings"),
+    [
+        ("precision", ("bf16", "bfloat16", "bf16-mixed", "amp_bf16")),
+        ("precision", ("fp32", "32", "32-true", "float32")),
+        ("precision", ("fp8", "float8", "mxfp8", "fp8 e4m3")),
+        ("parallelism", ("FSDP", "HSDP", "ZeRO-3", "DeepSpeed ZeRO stage 3", "deepspeed stage 3")),
+        ("parallelism", ("TP8 PP2", "tp=8 pp=2", "TP: 8, PP: 2", "tensor_parallel=8 pipeline_parallel=2")),
+        ("attention", ("flash", "fa2", "FlashAttention 2", "xformers", "sdpa")),
+        ("attention", ("eager", "sdpa math", "vanilla", "naive", "torch")),
+        ("activation_checkpointing", ("full", "yes", "unsloth", "enabled", "every block", "recompute")),
+        ("global_batch_tokens", ("1048576", "1,048,576", "1_048_576", "1048576 tokens")),
+    ],
+)
+def test_spellings_of_one_thing_are_one_thing(published, column, spellings):
+    row = {**published[3], "n_gpu": "64", "gpu": "H100 SXM", "parallelism": "FSDP"}
+    answers = {forecast_rows([{**row, column: text}])[0]["forecast_tokens_per_s"] for text in spellings}
+    assert len(answers) == 1
+    assert answers != {""}
+
+
+def test_a_row_without_a_count_of_cards_is_answered_for_one(published):
+    row = {**published[3], "n_gpu": ""}
+    (answer,) = forecast_rows([row])
+    (told,) = forecast_rows([{**row, "n_gpu": "64"}])
+    assert float(answer["forecast_tokens_per_s"]) == pytest.approx(float(told["forecast_tokens_per_s"]) / 64, rel=1e-3)
+    assert "n_gpu is not told" in answer["reason"]
+
+
+def test_the_size_in_a_row_beats_a_misleading_name(published):
+    row = {**published[3], "model_name": "GPT2 124M", "n_layer": "", "d_model": "", "params": "2.7e9"}
+    assert setup(row).case.n_embd > 2000
 
 
 def test_ten_thousand_forecasts_take_less_than_two_seconds():

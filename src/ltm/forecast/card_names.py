@@ -41,8 +41,14 @@ _IDLE_WORDS = frozenset(
     )
 )
 _SPELLINGS = (
+    (r"^\d+ ?x ", ""),  # how many of them
+    (r"\b(rtx|gtx|tpu|mi|gaudi)(?=[a-z]?\d)", r"\1 "),
+    (r"(\d{4})(ti|super|ada|laptop)", r"\1 \2"),
+    (r"\bv5 ?lite(pod)?\b|\bv5litepod\b", "v5e"),
+    (r"\btrillium\b", "v6e"),
+    (r"\b(\d+)g\b", r"\1gb"),
     (r"\bsxm\d\b", "sxm"),
-    (r"\bgaudi(\d)", r"gaudi \1"),
+    (r"\bmi (\d)", r"mi\1"),
     (r"\bxeon gold (\d+c?).*", r"xeon gold \1"),
     (r"\b(\d+) ?(gb|gib)\b", r"\1gb"),
     (r"\bv(\d)([ep])-?\d+\b", r"v\1\2"),  # a slice of TPUs
@@ -59,11 +65,13 @@ _PREFERRED = {
     "a100 40gb": "a100 sxm 40gb",
     "h100": "h100 sxm",
     "h100 80gb": "h100 sxm",
+    "h100 96gb": "h100 sxm",
+    "3050": "geforce rtx 3050 8gb",
     "v100": "v100 sxm2",
     "p100": "p100 sxm2",
     "pro 6000": "rtx pro 6000 blackwell workstation",
     "pro 6000 blackwell": "rtx pro 6000 blackwell workstation",
-    "6000": "rtx pro 6000 blackwell workstation",
+    "6000 blackwell": "rtx pro 6000 blackwell workstation",
     "ryzen 9950x": "ryzen 9 9950x",
     "m3 128gb": "apple m3 max 40c",
 }

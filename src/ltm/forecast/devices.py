@@ -125,7 +125,7 @@ def _from_row(row: Mapping[str, str]) -> Device | None:
     best = best or sustained
     if not best:
         return None
-    share = sustained / best or _usual_share(row)
+    share = sustained / best or _usual_share(row, best)
     rate = {key: value * share * _TERA for key, value in peaks.items()}
     tensor_cores = peaks["tf32_dense"] > 0 or best > 3 * peaks["fp32"]
     fp32 = peaks["fp32"] * (_USUAL_SHARE_ELSEWHERE if tensor_cores else share) * _TERA
@@ -198,9 +198,14 @@ def _measured(text: str) -> dict[str, float]:
     return found
 
 
-def _usual_share(row: Mapping[str, str]) -> float:
+def _usual_share(row: Mapping[str, str], peak: float) -> float:
+    """Return sustained over nominal rate of a card without a sweep: the fewer watts for a TFLOPS, the further below."""
     words = f"{row['name']} {row['arch']}"
-    return next((share for word, share in _USUAL_SHARE.items() if word in words), _USUAL_SHARE_ELSEWHERE)
+    watts = _number(row["tdp_w"])
+    capped = (
+        min(1.0, 0.58 + 0.16 * watts / peak) if watts and _number(row["tf32_dense_tflops"]) else _USUAL_SHARE_ELSEWHERE
+    )
+    return next((share for word, share in _USUAL_SHARE.items() if word in words), capped)
 
 
 def _link(text: str) -> float:

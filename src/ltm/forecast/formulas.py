@@ -218,7 +218,9 @@ def network_seconds(c: Any, d: Any, k: Any) -> Parts:
     )
     one_node = c.n_devices <= c.devices_per_node
     # across nodes the slower of the card's link and the node's network carries the ring
-    dp_rate = where(one_node, d.link, minimum(d.link, c.node_link)) * k.link_efficiency
+    # and with tensor parallelism as many rings as ranks share that network
+    rings = minimum(c.tp, c.devices_per_node)
+    dp_rate = where(one_node, d.link, minimum(d.link, c.node_link / rings)) * k.link_efficiency
     share = (lay["dp"] - 1.0) / lay["dp"]
     held = p["total"] / (c.tp * c.pp)
     trained = p["trained"] / (c.tp * c.pp)
@@ -276,7 +278,7 @@ def step_seconds(c: Any, d: Any, k: Any) -> Parts:
         "bubble": (lay["bubble"] - 1.0) * micro * n,
         "compute_bound": (mm["compute"] + att["seconds"] + head["compute"]) * n,
         "memory_bound": (mm["traffic"] + elementwise + head["traffic"]) * n + optimizer,
-        "model_flops": (mm["flops"] + att["flops"] + head["flops"]) * n,
+        "model_flops": (mm["flops"] + att["flops"] + head["flops"] / c.pp) * n,
         "step_tokens": lay["step_tokens"],
     }
 
@@ -287,44 +289,58 @@ def tokens_per_second(c: Any, d: Any, k: Any) -> Number:
     return step["step_tokens"] / step["total"]
 
 
-def memory_bytes(c: Any, d: Any, k: Any) -> Parts:
-    """Return peak bytes on one device by part.
-
-    Activations follow Korthikanti et al. (2022): tensors of the residual width, of the feed-forward width, and - for
-    plain attention - the square of scores. Checkpointing keeps one tensor a block and the full set of one block.
-    """
+def state_bytes(c: Any, k: Any) -> Parts:
+    """Return bytes of weights, gradients and optimizer on one device."""
     p = parameters(c)
-    lay = layout(c)
+    dp = layout(c)["dp"]
     width = element_bytes(c)
-    held = p["total"] / (c.tp * c.pp) / where(c.zero >= 3, lay["dp"], 1.0)
+    sharded = where(c.zero >= 3, dp, 1.0)
+    held = p["total"] / (c.tp * c.pp) / sharded
+    linear = p["blocks"] / (c.tp * c.pp) / sharded
     trained = p["trained"] / (c.tp * c.pp)
-    linear = p["blocks"] / (c.tp * c.pp) / where(c.zero >= 3, lay["dp"], 1.0)
     copies = where(c.mixed > 0, 4.0 + where(c.zero >= 3, 2.0, k.cached_casts), width)
     packed = linear * k.nf4_bytes + maximum(held - linear, 0.0) * width
     adapters = where(c.method > 0, trained * k.adapter_bytes, 0.0)
-    weights = where(c.method == 2, packed, held * copies) + adapters
-    shards = where(c.zero >= 2, lay["dp"], 1.0)
     wide = where(c.mixed > 0, 4.0, where(c.method > 0, k.adapter_bytes, width))
-    gradients = trained * wide / shards
     moments = where(c.optimizer == 1, 2.0, where(c.optimizer == 2, wide, where(c.optimizer == 3, 0.0, 2.0 * wide)))
-    optimizer = trained * moments / where(c.zero >= 1, lay["dp"], 1.0)
+    return {
+        "weights": where(c.method == 2, packed, held * copies) + adapters,
+        "gradients": trained * wide / where(c.zero >= 2, dp, 1.0),
+        "optimizer": trained * moments / where(c.zero >= 1, dp, 1.0),
+    }
+
+
+def activation_bytes(c: Any, k: Any) -> Number:
+    """Return bytes kept for the backward pass on one device.
+
+    Tensors of the residual width, of the feed-forward width, and - for plain attention - the square of scores
+    (Korthikanti et al. 2022). Checkpointing keeps one tensor a block and the full set of one block.
+    """
+    lay = layout(c)
+    width = element_bytes(c)
     q = c.n_head * c.head_size
     m = lay["micro_tokens"]
     # queries, keys and values (spread over all heads), and the attention's output
     tensors = c.n_embd * k.kept_width + 4.0 * q / c.tp + c.n_hidden * (1.0 + c.gated) / c.tp * k.kept_hidden
-    tensors = (
-        tensors
-        * where(c.method == 2, k.kept_qlora, where(c.method == 1, k.kept_lora, 1.0))
-        * where(c.kernels == 2, k.kept_compiled, 1.0)
-    )
+    tensors = tensors * where(c.method == 2, k.kept_qlora, where(c.method == 1, k.kept_lora, 1.0))
+    tensors = tensors * where(c.kernels == 2, k.kept_compiled, 1.0)
     square = where(c.attention == 0, c.seq_len * c.n_head / c.tp * k.kept_scores, 0.0)
     block = m * (tensors + square) * width
     in_flight = minimum(c.pp, lay["micro_steps"])
     full = block * lay["layers"] * in_flight
     entries = m * c.n_embd * width * lay["layers"] * in_flight
     recomputed = entries + block + (1.0 - c.checkpointing) * maximum(full - entries, 0.0)
-    activations = where(c.checkpointing > 0, recomputed, full)
-    logits = m * c.vocab_size / c.tp * k.logit_bytes * where(c.kernels == 2, k.logit_compiled, 1.0)
+    return where(c.checkpointing > 0, recomputed, full)
+
+
+def memory_bytes(c: Any, d: Any, k: Any) -> Parts:
+    """Return peak bytes on one device by part."""
+    p = parameters(c)
+    width = element_bytes(c)
+    state = state_bytes(c, k)
+    activations = activation_bytes(c, k)
+    logits = layout(c)["micro_tokens"] * c.vocab_size / c.tp * k.logit_bytes
+    logits = logits * where(c.kernels == 2, k.logit_compiled, 1.0)
     # sharded models are gathered two blocks at a time; with adapters, measured peaks hold the whole model once
     two_blocks = (2.0 * (p["attention"] + p["mlp"]) + p["embeddings"]) * width
     gathered = where(c.zero >= 3, where(c.method > 0, p["total"] / (c.tp * c.pp) * width, two_blocks), 0.0)
@@ -333,21 +349,21 @@ def memory_bytes(c: Any, d: Any, k: Any) -> Parts:
     # a program that prints its allocated peak leaves out the driver's context and what the allocator holds back
     outside = where(c.allocated_only > 0, 0.0, 1.0)
     framework = outside * k.framework_bytes * 1e6 + c.memory_extra
-    fragments = outside * k.fragments
-    states = weights + gradients + optimizer
     # plain optimizers make temporaries as large as the weights, when activations are gone
-    temporary = where(c.kernels == 0, k.optimizer_temporary * gradients, 0.0)
+    temporary = where(c.kernels == 0, k.optimizer_temporary * state["gradients"], 0.0)
     work = maximum(activations + logits, temporary) + workspace
+    fragments = outside * k.fragments * work
+    states = state["weights"] + state["gradients"] + state["optimizer"]
     return {
-        "weights": weights,
-        "gradients": gradients,
-        "optimizer": optimizer,
+        "weights": state["weights"],
+        "gradients": state["gradients"],
+        "optimizer": state["optimizer"],
         "activations": activations,
         "logits": logits,
-        "workspace": workspace,
+        "workspace": workspace + maximum(temporary - activations - logits, 0.0),
         "framework": framework,
-        "fragments": fragments * work,
-        "total": states + work * (1.0 + fragments) + framework,
+        "fragments": fragments,
+        "total": states + work + fragments + framework,
     }
 
 
@@ -398,7 +414,7 @@ def fixed_seconds(c: Any, d: Any, tokens: Number) -> Parts:
     """Return seconds that a run takes beside its steps, whatever their number: they outweigh short runs.
 
     Args:
-        tokens: Distinct tokens that have to be tokenized first, at 4.5 bytes a token and 10 MB/s.
+        tokens: Distinct tokens that have to be tokenized first, at 4.5 bytes a token, 80 MB/s on each machine's cores.
     """
     weights = parameters(c)["total"] * 4.0
     return {
@@ -406,6 +422,6 @@ def fixed_seconds(c: Any, d: Any, tokens: Number) -> Parts:
         "compile": where(c.kernels == 2, 30.0 + 1.5 * c.n_layer, 0.0),
         "warm_up": 5.0,
         "load_weights": where(c.continued > 0, weights / 2.0 / 1e9, 0.0),
-        "tokenize": tokens * 4.5 / 10e6,
+        "tokenize": tokens * 4.5 / (80e6 * layout(c)["nodes"]),
         "save": weights / 1e9 + 2.0,
     }

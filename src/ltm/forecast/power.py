@@ -24,6 +24,7 @@ def power(n_sets: int, n_books: int, books_per_set: int, n_order_blocks: int, n_
     return {
         "n_sets": n_sets,
         "n_books": n_books,
+        "sets_per_book": n_sets * share,
         "smallest_book_effect": _detectable(spread, information),
         "smallest_order_effect": _detectable(math.sqrt(2.0), n_order_blocks),
         "smallest_gap_effect": _detectable(math.sqrt(2.0), n_gap_blocks),
@@ -43,7 +44,7 @@ def in_words(values: dict[str, Any]) -> list[str]:
     accuracy = values["accuracy_of_predicted_scores"]
     ratio = values["n_sets"] / max(1, values["n_books"])
     return [
-        f"{values['n_sets']} sets for {values['n_books']} books: {ratio:.1f} sets a book"
+        f"{values['n_sets']} sets for {values['n_books']} books, each book in {values['sets_per_book']:.1f} of them"
         + (" - single books can only be told apart if their effect is large" if ratio < 5 else ""),
         f"smallest effect found in 4 of 5 studies: book {effect('smallest_book_effect')}, "
         f"order {effect('smallest_order_effect')}, gaps {effect('smallest_gap_effect')}",

@@ -147,6 +147,8 @@ def _from_config(model: str) -> Shape | None:
         raise InputError(f"cannot read {path}: {error.strerror}", "give the path of a config.json") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}", "give the config.json of a Hugging Face model") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds no model", "give the config.json of a Hugging Face model")
     return from_huggingface(config, str(model))
 
 
@@ -160,6 +162,8 @@ def from_huggingface(config: Mapping[str, Any], name: str = "config.json") -> Sh
     def first(*keys: str, default: Any = None) -> Any:
         return next((config[key] for key in keys if config.get(key) is not None), default)
 
+    if any((config.get(key) or 0) > 1 for key in ("num_local_experts", "num_experts", "n_routed_experts")):
+        raise InputError(f"{name} is a mixture of experts", "forecasts are for dense decoders")
     layers, width = first("num_hidden_layers", "n_layer", "num_layers"), first("hidden_size", "n_embd", "d_model")
     heads = first("num_attention_heads", "n_head", "num_heads")
     if not all(isinstance(value, int) and value > 0 for value in (layers, width, heads)):

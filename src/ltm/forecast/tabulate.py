@@ -34,7 +34,7 @@ def forecast_rows(rows: Sequence[Row]) -> list[dict[str, str]]:
     cases = [_with_experience(found, row.get("source", "")) for found, row in answered]
     forecasts = iter(forecast_many(cases, [found.device for found, _ in answered]))
     return [
-        {**row, **(_no_answer(found) if isinstance(found, str) else _cells(next(forecasts)))}
+        {**row, **(_no_answer(found) if isinstance(found, str) else _cells(next(forecasts), found.n_devices_told))}
         for row, found in zip(rows, setups, strict=True)
     ]
 
@@ -51,7 +51,8 @@ def _setup_or_reason(row: Row) -> Setup | str:
 def _with_experience(found: Setup, source: str) -> Case:
     """Return the case with what was learned of its framework and, if runs of it took part in the fit, its source."""
     learned = document()["frameworks"].get(found.framework, {})
-    of_source = document()["sources"].get(source)
+    seen = document()["sources"].get(source)
+    of_source = seen["speed"] if seen and found.framework in seen["frameworks"] else None
     return dataclasses.replace(
         found.case,
         speed_scale=learned.get("speed", 1.0) * (of_source or 1.0),
@@ -62,18 +63,21 @@ def _with_experience(found: Setup, source: str) -> Case:
     )
 
 
-def _cells(result: Forecast) -> dict[str, str]:
+def _cells(result: Forecast, n_devices_told: bool) -> dict[str, str]:
     gib = 1024**3
+    share = 1.0 if n_devices_told else result.case.n_devices
     numbers = (
-        result.tokens_per_second,
-        result.tokens_per_second_low,
-        result.tokens_per_second_high,
+        result.tokens_per_second / share,
+        result.tokens_per_second_low / share,
+        result.tokens_per_second_high / share,
         result.peak_memory_bytes / gib,
         result.peak_memory_low / gib,
         result.peak_memory_high / gib,
     )
     texts = [f"{number:.5g}" if number < 1e5 else f"{number:.0f}" for number in numbers]
     reason = result.width_reason if result.fits else f"does not fit the card's memory; {result.width_reason}"
+    if share > 1:
+        reason = f"n_gpu is not told: the rate is that of one card of {share:.0f}; {reason}"
     return dict(zip(COLUMNS, [*texts, result.limited_by, reason], strict=True))
 
 
