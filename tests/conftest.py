@@ -4,7 +4,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,10 +27,3 @@ def kjv_texts() -> dict[str, str]:
     from ltm.books import kjv
 
     return {book.title: book.text for book in kjv.load()}
-
-
-def shuffled_words(text: str, seed: int) -> str:
-    """Return the same words in random order, in lines of equal length: a book that teaches no grammar."""
-    words = np.array(text.split())
-    np.random.default_rng(seed).shuffle(words)
-    return "\n\n".join(" ".join(words[i : i + 25]) for i in range(0, len(words), 25))

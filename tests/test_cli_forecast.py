@@ -154,11 +154,58 @@ def test_inference(capsys):
         (["inference", "--gpu", "RTX 9999", "--model", "nosuch"], "unknown model"),
         (["calibrate", "--seconds", "0"], "give 5 to 600"),
         (["--model", "/nosuch/config.json"], "cannot read"),
+        (["--html", "nosuch/page.html"], "the folder nosuch does not exist"),
+        (["table", "train", "--csv", "-", "--html", "nosuch/page.html"], "the folder nosuch does not exist"),
+        (["table", "train", "--csv", "nosuch/table.csv"], "the folder nosuch does not exist"),
+        (["rows", str(THROUGHPUT), "--out", "nosuch/rows.csv"], "the folder nosuch does not exist"),
+        (["page", "nosuch/page.html"], "the folder nosuch does not exist"),
+        (["page", "."], ". is a folder"),
+        (["--gpus", "8", "--gpus-per-node", "3"], "nearest: --gpus-per-node 2 or 4"),
     ],
 )
 def test_mistakes_exit_with_2_and_a_hint(capsys, monkeypatch, tmp_path, arguments, words):
     monkeypatch.chdir(tmp_path)
     assert words in _error(capsys, *arguments)
+    assert not (tmp_path / "nosuch").exists()
+
+
+def test_calibrate_measures_what_is_asked_and_prints_what_it_found(capsys, monkeypatch):
+    from ltm.forecast.machine import Machine
+    from ltm.forecast.machine_work import CLASSES, CONSTANTS
+    from ltm.runs import calibrate
+
+    asked = []
+
+    def probe(seconds, progress, with_compiler, device):
+        asked.append((seconds, with_compiler, device))
+        return Machine(
+            fingerprint="1234", device=device, made_at="", probe_seconds=seconds, n_workers=1,
+            description={"processor": "A processor", "cores": 1, "memory_gib": 1, "torch": "2"},
+            constants={"float32": dict.fromkeys(CONSTANTS, 1e-9)},
+            multipliers={"float32": dict.fromkeys(CLASSES, 1.0)}, contention={}, memory={"framework_bytes": 1e8},
+            residuals={"step": [0.1], "busy": [], "memory": [0.1]},
+            costs={"compile_seconds": 20.0}, rates={"matmul_float32_64_flops_per_second": 5e10},
+        )  # fmt: skip
+
+    monkeypatch.setattr(calibrate, "calibrate", probe)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert main(["forecast", "calibrate", "--seconds", "9", "--compile"]) == 0
+    text = capsys.readouterr().out
+    assert "tokens/s of one worker" in text
+    assert "matmul float32 64: 50.0 GFLOP/s" in text
+    assert "compile seconds: 20 s" in text
+    assert "next: ltm forecast" in text
+    assert len(_json(capsys, "calibrate", "--device", "cpu")["machines"]) == 1
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["forecast", "calibrate"]) == 0
+    assert asked == [(9, True, "cpu"), (9, True, "cuda"), (60, False, "cpu"), (60, False, "cpu")]
+
+
+def test_a_gpu_that_is_not_there_cannot_be_calibrated(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = _error(capsys, "calibrate", "--device", "cuda")
+    assert "PyTorch sees no GPU" in said
+    assert "use --device cpu" in said
 
 
 def test_unknown_flags_and_verbs_are_refused(capsys):

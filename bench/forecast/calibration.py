@@ -3,8 +3,8 @@
 Calibrates this machine, then draws random shapes from a seed (three families, named sizes and shapes in between,
 batches, micro batches, sequence lengths, vocabularies, precisions), times the real trainer on each in interleaved
 rounds - one worker alone, then all at once - measures each one's peak memory in a fresh process, and prints forecast
-against measured. `--out FILE.json` also keeps the rows; `--machine FILE.json` skips the probe and uses a record; several
-row files are summed up by `--report FILE...`.
+against measured. `--out FILE.json` also keeps the rows; `--machine FILE.json` uses a record instead of a probe; several
+of them are summed up by `--report FILE...`.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ def time_case(case: Case, seconds: float) -> list[float]:
     steps.one_step(trainer)
     steps.one_step(trainer)
     end = time.perf_counter() + seconds
-    taken = [steps.one_step(trainer)[0]]
+    taken = [steps.one_step(trainer)]
     while time.perf_counter() < end:
-        taken.append(steps.one_step(trainer)[0])
+        taken.append(steps.one_step(trainer))
     return taken
 
 
 def measure(cases: list[Case], n_workers: int) -> list[float]:
-    """Return the typical step of each case: the lower quartile of interleaved rounds, over all workers."""
+    """Return the typical step of each case: the lowest decile of interleaved rounds, over all workers."""
     from ltm.runs.calibrate_steps import typical
 
     taken: list[list[float]] = [[] for _ in cases]
@@ -132,7 +132,7 @@ def rows_of(machine: Machine, cases: list[Case], memory: bool) -> list[dict[str,
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     result = [
-        "| model | vocab | block | batch | micro | precision | workers | tokens/s | forecast | error | GiB | forecast |",
+        "| model | vocab | block | batch | micro | dtype | workers | tokens/s | forecast | error | GiB | forecast |",
         "|---" * 12 + "|",
     ]
     for row in rows:

@@ -1,7 +1,8 @@
 """The work folder: the only truth about a study. Files appear whole or not at all; a stage's marker comes last.
 
 Writes: everything below the study's work folder. Each file is written to a temporary name, flushed to the disk and
-renamed; `<stage>/done.json` is written when all files of the stage stand. Nothing keeps state anywhere else.
+renamed; `<stage>/done.json` is written when all files of the stage stand. No other folder holds anything about a study
+but a cache of how fast the machine is (`ltm.study.history`, `ltm.forecast.machine`), which may be deleted.
 """
 
 from __future__ import annotations
@@ -53,6 +54,14 @@ def _canonical(value: Any) -> str:
 
     check(value, "value")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def cache_folder() -> Path:
+    """Return where what is known of this machine lies: `$LTM_CACHE`, else `$XDG_CACHE_HOME/ltm` or `~/.cache/ltm`."""
+    if named := os.environ.get("LTM_CACHE"):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "ltm"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

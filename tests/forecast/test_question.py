@@ -13,7 +13,9 @@ from ltm.forecast.answer import answer, fitting_words, to_document, to_text
 from ltm.forecast.case import ATTENTIONS, PRECISIONS
 from ltm.forecast.devices import device, device_names
 from ltm.forecast.estimate import forecast
+from ltm.forecast.machine import save_machine
 from ltm.forecast.question import Question, ask
+from ltm.forecast.render import single
 
 
 def _problem(**fields: object) -> str:
@@ -70,6 +72,8 @@ def test_counts_may_be_written_as_people_write_them():
         ({"parallel": "fsdp"}, "on one card it saves nothing"),
         ({"parallel": "ddp", "gpus": 1}, "add --gpus 2"),
         ({"gpus": 8, "tp": 3}, "nearest: --gpus 9"),
+        ({"gpus": 8, "gpus_per_node": 3}, "nearest: --gpus-per-node 2 or 4"),
+        ({"gpus": 7, "gpus_per_node": 4}, "nearest: --gpus-per-node 1 or 7"),
         ({"gpus": 8, "tp": 8, "model": "125m"}, "does not divide the 12 heads"),
         ({"gpus": 16, "pp": 16, "model": "125m"}, "more than the 12 layers"),
         ({"method": "qlora", "precision": "fp32"}, "computes in 16 bits"),
@@ -90,6 +94,11 @@ def test_counts_may_be_written_as_people_write_them():
 )
 def test_what_cannot_be_is_answered_with_what_can(fields, words):
     assert words in _problem(**fields)
+
+
+def test_a_node_may_be_larger_than_what_is_used_of_it():
+    assert ask(Question(gpus=2, gpus_per_node=8)).case.n_devices == 2
+    assert ask(Question(gpus=16, gpus_per_node=4)).case.devices_per_node == 4
 
 
 def test_all_problems_are_told_at_once():
@@ -207,24 +216,33 @@ def test_this_machine_is_named_and_points_to_calibration(tmp_path, monkeypatch):
     assert ratio > 4, "unmeasured rates are wide"
 
 
-def test_a_calibration_takes_the_place_of_usual_rates(tmp_path, monkeypatch):
-    from ltm.forecast import here, machine
+def record(device="cpu", **changes):
+    from ltm.forecast import machine
     from ltm.forecast.machine_work import CLASSES
 
-    monkeypatch.setenv("LTM_CACHE", str(tmp_path))
     constants = {name: 1e-9 for names in CLASSES.values() for name in names}
-    record = machine.Machine(
-        fingerprint=machine.fingerprint(machine.describe("cpu")), device="cpu", description={}, made_at="",
-        probe_seconds=1.0, n_workers=1, constants={"float32": constants},
-        multipliers={"float32": dict.fromkeys(CLASSES, 1.0)},
-        contention={}, memory={"framework_bytes": 1e8},
-        costs={"worker_start_seconds": 1.5, "encode_bytes_per_second": 4.5e6},
-        residuals={"step": [0.01] * 10, "busy": [], "memory": [0.02] * 10},
-    )  # fmt: skip
-    machine.save_machine(record)
-    asked = ask(Question(gpu="this", model="llama-1m", tokens="10M"))
-    found = answer(asked)
-    assert here.is_measured(found.forecast)
+    values = {
+        "fingerprint": machine.fingerprint(machine.describe(device)), "device": device, "description": {},
+        "made_at": "", "probe_seconds": 1.0, "n_workers": 1,
+        "constants": {"float32": constants, "bfloat16": constants},
+        "multipliers": {dtype: dict.fromkeys(CLASSES, 1.0) for dtype in ("float32", "bfloat16")},
+        "contention": {}, "memory": {"framework_bytes": 1e8},
+        "costs": {"worker_start_seconds": 1.5, "encode_bytes_per_second": 4.5e6},
+        "residuals": {"step": [0.01] * 10, "busy": [], "memory": [0.02] * 10},
+    }  # fmt: skip
+    return machine.Machine(**(values | changes))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTM_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_calibration_takes_the_place_of_usual_rates(cache):
+    save_machine(record())
+    found = answer(ask(Question(gpu="this", model="llama-1m", tokens="10M")))
+    assert found.forecast.measured
     assert found.forecast.tokens_per_second_high / found.forecast.tokens_per_second < 1.05
     assert "measured: the calibration" in to_text(found, 80)
     assert found.bill.fixed_seconds["start"] == 1.5
@@ -233,4 +251,72 @@ def test_a_calibration_takes_the_place_of_usual_rates(tmp_path, monkeypatch):
     beside = sum(found.bill.fixed_seconds.values()) + sum(found.bill.extra_seconds.values())
     assert found.bill.seconds == pytest.approx(training + beside)
     adapters = answer(ask(Question(gpu="this", model="llama-1m", method="lora")))
-    assert not here.is_measured(adapters.forecast), "the calibration knows nothing of adapters"
+    assert not adapters.forecast.measured, "the calibration knows nothing of adapters"
+
+
+def test_changes_of_settings_are_compared_at_usual_rates_whatever_was_measured(cache):
+    from ltm.forecast.tables import make
+
+    question = Question(gpu="this", model="llama-1m", tokens="10M")
+    before = make("speedups", question)
+    save_machine(record())
+    after = make("speedups", question)
+    assert after.rows == before.rows
+    assert "usual ones" in " ".join(after.notes)
+
+
+def test_all_that_was_measured_around_training_is_in_the_bill(cache):
+    costs = {"worker_start_seconds": 1.5, "encode_bytes_per_second": 4.5e6, "compile_seconds": 21.0,
+             "tokenizer_train_bytes_per_second": 1e6, "score_tokens_per_trained_token": 6.0}  # fmt: skip
+    save_machine(record(costs=costs))
+    question = Question(gpu="cpu", model="llama-1m", tokens="10M", compile=True)
+    found = answer(ask(question))
+    rate = found.forecast.tokens_per_second
+    assert found.bill.extra_seconds["evaluate"] == pytest.approx(1e6 / (6 * rate))
+    assert found.bill.fixed_seconds["tokenize"] == pytest.approx(10.0 + 4.0)  # 4 MB are learned from
+    assert found.bill.fixed_seconds["compile"] == 21.0
+    assert "without compiling" in to_text(found, 200), "the gain of compiling is not carried over from one shape"
+    again = answer(ask(dataclasses.replace(question, continued=True, compile=None)))
+    assert again.bill.fixed_seconds["tokenize"] == pytest.approx(10.0), "given weights have their tokenizer"
+    assert again.bill.fixed_seconds["compile"] == 0.0
+
+
+def test_a_damaged_calibration_is_named_and_usual_rates_are_used(cache):
+    path = save_machine(record())
+    path.write_text(path.read_text().replace('"framework_bytes": 100000000.0', '"framework_bytes": null'))
+    found = answer(ask(Question(gpu="this", model="llama-1m", tokens="10M")))
+    assert not found.forecast.measured
+    text = to_text(found, 200)
+    assert text.count("is damaged and is not used") == 1
+    assert "run `ltm forecast calibrate`" in text
+
+
+@pytest.mark.parametrize(
+    ("processor", "memory_gib"), [("NVIDIA GeForce RTX 4090", 24.0), ("A card that no list knows", 40.0)]
+)
+def test_a_calibrated_gpu_is_this_machine_and_its_processor_stays_cpu(cache, monkeypatch, processor, memory_gib):
+    monkeypatch.setattr("ltm.forecast.machine._gpu_model", lambda: processor)
+    rates = {"memory_bytes": 40 * 2.0**30, "bandwidth_bytes_per_second": 9e11,
+             "matmul_float32_1024_flops_per_second": 2e13, "matmul_bfloat16_1024_flops_per_second": 1e14}  # fmt: skip
+    save_machine(record("cuda", description={"processor": processor}, rates=rates))
+    found = answer(ask(Question(gpu="this", model="llama-1m", tokens="10M")))
+    assert found.forecast.measured
+    assert processor.removeprefix("NVIDIA ") in found.forecast.device.name
+    assert found.forecast.device.memory_bytes == memory_gib * 2**30
+    assert "not compiled" in to_text(found, 200), "ltm's own engine is what was timed"
+    adapters = answer(ask(Question(gpu="this", model="llama-1m", method="lora")))
+    assert not adapters.forecast.measured
+    assert "usual rates of this card" in to_text(adapters, 200)
+    processor_alone = answer(ask(Question(gpu="cpu", model="llama-1m", tokens="10M")))
+    assert not processor_alone.forecast.measured, "the processor was not calibrated"
+    assert "cores" in processor_alone.forecast.device.name
+
+
+def test_what_fits_instead_counts_useful_tokens_as_the_answer_does():
+    found = answer(ask(Question(model="7b", gpu="RTX 4090", packing=0.3)))
+    document = to_document(found)["instead"]
+    text = " ".join(to_text(found, 400).split())
+    assert document
+    for way, entry in zip(found.ways, document, strict=True):
+        assert entry["tokens_per_second"]["value"] == pytest.approx(0.3 * way.forecast.tokens_per_second)
+        assert f"{single(entry['tokens_per_second']['value'], 'tokens_per_s')} tokens/s" in text

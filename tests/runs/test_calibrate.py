@@ -1,6 +1,9 @@
 """The probe: work counted like the profiler counts it, every piece runs, and a short probe makes a usable record."""
 
 import dataclasses
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +14,6 @@ from ltm.forecast.machine_work import Case, chunks, matmul_flops, memory_parts, 
 from ltm.model.gpt import GPT
 from ltm.model.sizes import SIZES, ModelConfig
 from ltm.runs import calibrate, calibrate_costs, calibrate_pieces, calibrate_steps
-from ltm.runs.executors.local import keep_freed_memory
 
 CASES = [
     Case(dataclasses.replace(SIZES["llama-0.5m"], vocab_size=300, block_size=64), 512),
@@ -51,9 +53,9 @@ def test_saved_memory_is_near_what_autograd_saves(case):
             storages[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.dtype == "bfloat16"):
-            hidden = model.hidden(tokens)
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.dtype == "bfloat16")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+        hidden = model.hidden(tokens)
     saved = sum(t.untyped_storage().nbytes() for t in storages.values())
     casts = 2 * case.config.n_params if case.dtype == "bfloat16" else 0
     assert hidden.requires_grad
@@ -103,7 +105,7 @@ def test_steps_are_timed_in_rounds_and_memory_grows():
     (taken,) = calibrate_steps.time_steps([case], 0.05, 2, "cpu")
     assert taken
     assert all(0 < seconds < 5 for seconds in taken)
-    assert calibrate_steps.typical([4.0, 1.0, 2.0, 3.0, 5.0]) == 2.0
+    assert calibrate_steps.typical([4.0, 1.0, 2.0, 3.0, 5.0, 9.0, 8.0, 7.0, 6.0, 11.0, 10.0]) == 2.0
     bigger = dataclasses.replace(case, config=dataclasses.replace(case.config, n_embd=64, vocab_size=8000))
     first, second = calibrate_steps.memory_peaks([case, bigger], 60.0, "cpu")
     assert 50e6 < first <= second
@@ -118,9 +120,31 @@ def test_costs_are_measured_in_their_units():
     assert found["weights_write_bytes_per_second"] > 1e6
 
 
-def test_keeping_freed_memory_does_no_harm():
-    keep_freed_memory()
-    assert torch.ones(10).sum() == 10
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back at once")
+def test_freed_memory_is_kept():
+    code = """
+import sys, numpy as np
+from pathlib import Path
+from ltm.runs.executors import local
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+if sys.argv[1] == "keep":
+    local.keep_freed_memory()
+before = resident()
+blocks = [np.ones(16 << 17) for _ in range(16)]  # 16 MiB each
+del blocks
+print(resident() - before)
+"""
+    left = {
+        mode: int(
+            subprocess.run([sys.executable, "-c", code, mode], capture_output=True, check=True, timeout=60).stdout
+        )
+        for mode in ("keep", "give_back")
+    }
+    assert left["keep"] > 240 << 20
+    assert left["give_back"] < 64 << 20
 
 
 @pytest.mark.slow

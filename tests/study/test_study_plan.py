@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -14,9 +16,11 @@ from ltm.errors import BudgetError
 from ltm.forecast.bill import Costs, Workload
 from ltm.progress import Progress
 from ltm.records import Run
+from ltm.sets.design import draw
 from ltm.store import WorkFolder, as_json, read_json, write_json
 from ltm.study import budget, history
-from ltm.study.plan import Forecast, plan_key
+from ltm.study.build import _bank_interrupted
+from ltm.study.plan import Forecast, _library_from, made_for, plan_key, stand_in, write_forecast
 from ltm.study.rehearsal import Library, Recorder, _line
 from ltm.study.status import status
 
@@ -114,6 +118,9 @@ def _run(run_id, seconds):
     return Run(run_id, "v", 1, "m", 1, 10_000, 1, seconds, 50.0, 0.0, "cpu", "float32", 1.0, [], [], "w", "", "")
 
 
+LIBRARY = Library(66, 4e6, 56, 3e6, 10.0, True)
+
+
 @pytest.fixture
 def priced():
     """A forecast of three hours of training."""
@@ -123,7 +130,7 @@ def priced():
         n_variants=64,
     )  # fmt: skip
     costs = Costs(tokens_per_second=65_536 / 300.0, weights_bytes=1e6)
-    return Forecast(load, costs, Library(66, 4e6, 56, 3e6, 10.0, True), False)
+    return Forecast(load, costs, LIBRARY, False)
 
 
 def with_budget(planned, **limits):
@@ -173,7 +180,7 @@ def test_nothing_is_offered_where_nothing_is_over(planned, priced):
 
 def ltm_run(work, cache, *arguments):
     command = [sys.executable, "-m", "ltm.cli", "run", "demo", "--quiet", "--work", str(work), *arguments]
-    command += [part for k, v in SMALL.items() for part in ("--set", f"{k}={v}")]
+    command[6:6] = [part for k, v in SMALL.items() for part in ("--set", f"{k}={v}")]  # what is given here wins
     environment = {**os.environ, "LTM_CACHE": str(cache)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
@@ -183,7 +190,7 @@ def test_a_study_stops_at_its_budget_and_goes_on_with_a_larger_one(planned, tmp_
     assert refused.returncode == 3
     assert "hint" in refused.stderr
     assert not list((tmp_path / "w").glob("runs/*/run.json"))
-    assert ltm_run(tmp_path / "w", tmp_path / "c", "--set", "budget.hours=0.000001").returncode == 3  # nor the next time
+    assert ltm_run(tmp_path / "w", tmp_path / "c", "--set", "budget.hours=0.000001").returncode == 3  # again
     # long runs, and a limit that is above the low end of nothing: it is reached while the first runs train
     stopped = ltm_run(
         tmp_path / "w", tmp_path / "c", "--accept-changes", "--set", "budget.disk=3MB", "--over-budget",
@@ -197,6 +204,24 @@ def test_a_study_stops_at_its_budget_and_goes_on_with_a_larger_one(planned, tmp_
     assert done.returncode == 0
     findings = (tmp_path / "w" / "patterns" / "findings.json").read_bytes()
     assert findings == planned[0].work.path("patterns", "findings.json").read_bytes()  # a budget retrains nothing
+
+
+def test_runs_under_way_write_a_checkpoint_when_the_budget_is_reached(tmp_path):
+    """The forecast is made far too low, so that the study starts and meets its limit while it trains."""
+    long = {"sets.book_tokens": 400_000, "runs.checkpoint_seconds": 600}
+    study = small_study(tmp_path / "w", **long)
+    study.run("evalset", QUIET)
+    costs = Costs(tokens_per_second=1e9, run_seconds=0.0)
+    forecast = {"made_for": made_for(study.settings), "costs": dataclasses.asdict(costs), "stages": [], "watts": 0.0}
+    forecast |= {"seconds": 1.0, "seconds_low": 0.5, "seconds_high": 2.0, "n_runs": 14, "n_workers": 2}
+    write_json(study.work.path("forecast.json"), forecast)
+    more = [part for key, value in long.items() for part in ("--set", f"{key}={value}")]
+    stopped = ltm_run(tmp_path / "w", tmp_path / "c", *more, "--accept-changes", "--set", "budget.hours=0.005")
+    assert stopped.returncode == 3, stopped.stderr
+    assert "the budget is reached" in stopped.stderr
+    assert "goes on where it was" in stopped.stderr
+    assert len(list((tmp_path / "w").glob("runs/*/checkpoint.safetensors"))) == 2
+    assert study.status()["runs"]["stopped"] == 2
 
 
 def test_a_limit_passed_while_it_works_interrupts_and_says_so():
@@ -213,6 +238,55 @@ def test_a_limit_passed_while_it_works_interrupts_and_says_so():
     assert time.monotonic() - began < 5
     with Watch(BudgetSection(hours=1), spent):
         pass
+
+
+IGNORED = """
+import signal, sys, time
+from ltm.errors import BudgetError
+from ltm.forecast.section import BudgetSection
+from ltm.study.watch import Watch
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+began = time.monotonic()
+asked = []
+def spent(_disk):
+    asked.append(1)
+    if len(asked) == 2:
+        raise FileNotFoundError("a folder vanished")
+    return {"hours": (time.monotonic() - began) / 3600}
+try:
+    with Watch(BudgetSection(hours=0.5 / 3600), spent):
+        signal.raise_signal(signal.SIGINT)  # stays ignored
+        time.sleep(20)
+except BudgetError as error:
+    print(error)
+assert time.monotonic() - began < 10
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+"""
+
+
+def test_a_study_in_the_background_stops_at_its_budget_too():
+    """A shell starts background commands with SIGINT ignored; and what cannot be measured once is looked at again."""
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-c", IGNORED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "the budget is reached" in done.stdout
+
+
+def test_a_study_that_is_done_does_not_die_of_an_interrupt_that_comes_late():
+    from ltm.forecast.section import BudgetSection
+    from ltm.study.watch import Watch
+
+    before = signal.getsignal(signal.SIGINT)
+    watch = Watch(BudgetSection(hours=1), lambda _disk: {"hours": 0.0})
+    with watch:
+        watch.reached = "a limit"
+        watch._over.set()  # the study ends while the thread is about to send
+        watch._interrupt(threading.get_ident())
+        watch._sent = True
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # or has sent just now
+        time.sleep(0.1)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not watch._thread.is_alive()
 
 
 def test_the_time_before_the_work_flows_is_told_from_the_time_a_byte_takes():
@@ -245,11 +319,117 @@ def test_history_shrinks_and_forgets_disturbed_studies(tmp_path, monkeypatch):
     assert history.rows("another", "1") == []
 
 
+def test_history_passes_over_lines_of_wrong_types(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTM_CACHE", str(tmp_path))
+    wrong = ["[1.0, null]", "[2.0]", "7", '["a", "b"]', '"12"', "null", "[[1], 2]", "[1e999, 3]", f"[1{'0' * 400}, 2]"]
+    lines = [
+        f'{{"machine": "m", "version": "1", "stages": {{"books": {pair}, "runs": [10.0, 12.0]}}}}' for pair in wrong
+    ]
+    lines += ["[" * 100_000, "7", '{"machine": "m", "version": "1", "stages": [1]}', "1" * 5000]
+    (tmp_path / "history.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = history.corrections(history.rows("m", "1"))
+    assert set(found) == {"runs"}
+    assert found["runs"] > 1.1
+
+
+def test_a_stored_plan_of_another_ltm_is_not_used(tmp_path, monkeypatch, priced):
+    monkeypatch.setenv("LTM_CACHE", str(tmp_path))
+    library = dataclasses.asdict(priced.library)
+    history.store_plan("k", priced.costs, library)
+    assert history.stored_plan("k") == (priced.costs, library)
+    path = tmp_path / "plans" / "k.json"
+    value = read_json(path)
+    for changed in ({**value, "costs": {**value["costs"], "new": 1}}, {**value, "costs": [1]}, {**value, "made_at": 0}):
+        write_json(path, changed)
+        assert history.stored_plan("k") is None
+    assert _library_from(library) == priced.library
+    assert _library_from({**library, "new": 1}) is None
+    assert _library_from({}) is None
+    assert _library_from(None) is None
+    os.utime(path, (1, 1))
+    history.store_plan("other", priced.costs, library)
+    assert [p.name for p in (tmp_path / "plans").iterdir()] == ["other.json"]  # what is too old is deleted
+
+
 def test_a_plan_is_of_one_study_and_one_library(tmp_path):
     keys = {plan_key(small_study(tmp_path, **change).settings) for change in ({}, {"sets.count": 13}, {"seed": 2})}
     assert len(keys) == 3
     one, other = (small_study(tmp_path, **{"budget.hours": hours}).settings for hours in (1, 2))
     assert plan_key(one) == plan_key(other)
+    changes = ({}, {"books.max_books": 30}, {"patterns.redraws": 299}, {"scores.bank": "b"}, {"seed": 2})
+    assert len({made_for(small_study(tmp_path, **change).settings) for change in changes}) == len(changes)
+
+
+def test_a_forecast_that_stands_takes_the_present_prices_and_knows_what_was_spent(planned, tmp_path):
+    work = WorkFolder(tmp_path)
+    work.create()
+    write_json(work.path("timings.json"), {"stages": {"books": 30.0}, "other": 6.0})
+    cheap, dear = (small_study(tmp_path, **{"forecast.usd_per_hour": usd}).settings for usd in (0.0, 36.0))
+    history.store_plan(plan_key(cheap), Costs(tokens_per_second=1000.0), dataclasses.asdict(LIBRARY))
+    first = write_forecast(cheap, work, None, QUIET)
+    assert first["spent_seconds"] == 36.0
+    second = write_forecast(dear, work, None, QUIET)
+    assert second["seconds"] == first["seconds"]
+    assert second["cost_usd"] == pytest.approx(first["cost_usd"] + first["seconds"] / 100)
+    assert second == read_json(work.path("forecast.json"))
+
+
+def test_a_start_that_was_killed_counts_what_it_spent_beside_its_stages(tmp_path):
+    work = WorkFolder(tmp_path)
+    work.create()
+    now = time.time()
+    timings = {"stages": {"books": 50.0}, "other": 5.0, "began": now - 100, "before": 20.0}
+    timings["current"] = {"stage": "tokens", "started": now - 40}
+    write_json(work.path("timings.json"), timings)
+    _bank_interrupted(work, timings)
+    assert timings["stages"]["tokens"] == pytest.approx(40, abs=1)
+    assert timings["other"] == pytest.approx(5 + 100 - 30 - 40, abs=1)
+
+
+def test_disk_that_is_taken_already_is_in_the_middle_of_the_forecast(planned, priced):
+    settings = with_budget(planned, disk="5GB")
+    row = budget.held(settings.budget, priced.bill(settings), {**NOTHING, "disk": 6e9})[0]
+    assert row["forecast"] == row["low"] == row["high"] == 6e9
+
+
+def test_the_counts_of_a_design_do_not_depend_on_its_books(planned, priced):
+    settings = with_budget(planned, hours=1)
+    _, whole = draw(settings.sets, [stand_in(i) for i in range(56)], settings.seed)
+    counts = budget._Offer(settings, priced, NOTHING, 56)._design(settings)
+    assert {key: counts[key] for key in ("n_runs", "n_sets", "n_variants", "templates")} == {
+        key: whole[key] for key in ("n_runs", "n_sets", "n_variants", "templates")
+    }
+
+
+def test_offers_for_a_large_design_take_moments(planned, priced):
+    values = planned[0].settings.model_dump()
+    values["sets"].update(count=4000, books_per_set=64)
+    settings = type(planned[0].settings).model_validate({**values, "budget": {"hours": 10}})
+    large = dataclasses.replace(
+        priced, load=dataclasses.replace(priced.load, n_runs=4400, runs_left=4400.0, n_variants=4000)
+    )
+    began = time.monotonic()
+    assert budget.alternatives(settings, large, NOTHING, 2000)
+    assert time.monotonic() - began < 15
+
+
+def test_a_plan_that_is_stopped_leaves_nothing_in_the_temporary_folder(tmp_path):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        command = [sys.executable, "-m", "ltm.cli", "plan", "demo", "--work", str(tmp_path / "w")]
+        command += [part for k, v in SMALL.items() for part in ("--set", f"{k}={v}")]
+        folder = tmp_path / "tmp"
+        folder.mkdir(exist_ok=True)
+        environment = {**os.environ, "TMPDIR": str(folder), "LTM_CACHE": str(tmp_path / "c")}
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            until = time.monotonic() + 120
+            while not list(folder.glob("ltm-plan-*/work/runs/probe-*/*")) and time.monotonic() < until:
+                time.sleep(0.02)
+            assert process.poll() is None
+            process.send_signal(number)
+            _, text = process.communicate(timeout=60)
+        assert process.returncode == 130, text
+        time.sleep(0.5)
+        assert not list(folder.glob("ltm-plan-*"))
 
 
 def test_plan_json_is_one_document(tmp_path):

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import ltm
-from conftest import shuffled_words
 from ltm.progress import Progress
 from ltm.records import Measure
 from ltm.store import read_json, read_rows, write_rows
+from shuffled import shuffled_words
 
 SMALL = {
     "sets.count": 24, "sets.books_per_set": 8, "sets.book_tokens": 1024, "sets.shares.seeds": 0.1,

@@ -159,6 +159,7 @@ def _plan(options: argparse.Namespace) -> int:
     from ltm.errors import ConfigError
     from ltm.study.report import plan_text
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary folder goes too
     study = _load(options)
     problems = study.check()
     if problems:

@@ -45,11 +45,12 @@ _HOW = (
     ("--micro-batch", "N", "sequences at a time on one card, or `fits` (the default): as many as fit"),
     ("--batch-tokens", "N", "tokens of one step on all cards (default: 0.5M, less for little text)"),
     ("--seq-len", "N", "tokens of one sequence (default: the model's own)"),
+    ("--loop", "KIND", "tuned, usual or whole: a program written for speed, a usual script, a whole production run"),
     ("--optimizer", "NAME", "adamw, adamw8bit, muon or sgd (default: adamw)"),
 )
 _MACHINE = (
-    ("--gpu", "NAME", "a card by name, `cpu` for this machine, or a data sheet: name=X,memory_gib=24,"
-     "bandwidth_gbps=1008,bf16_tflops=165 (default: RTX PRO 6000)"),
+    ("--gpu", "NAME", "a card by name, `this` for this machine, `cpu` for its processor, or a data sheet: name=X,"
+     "memory_gib=24,bandwidth_gbps=1008,bf16_tflops=165 (default: RTX PRO 6000)"),
     ("--gpus", "N", "how many (default: 1)"),
     ("--gpus-per-node", "N", "how many in one machine (default: up to 8)"),
     ("--parallel", "NAME", "ddp, zero1, zero2, zero3 or fsdp (default: ddp)"),
@@ -88,7 +89,7 @@ _EXAMPLES = """examples:
   ltm forecast --claim claims.csv                claims beside the forecast (without a file: an example)
   ltm forecast rows IN.csv --csv                 a forecast for every row
   ltm forecast inference --model 3b --quant q4 --rag-passages 8
-  ltm forecast calibrate                         measure this machine (a minute), then: ltm forecast --gpu cpu
+  ltm forecast calibrate                         measure this machine (a minute), then: ltm forecast --gpu this
   ltm forecast page forecast.html                the same with sliders, one offline page
 """
 Call = Callable[[argparse.Namespace], int]
@@ -131,6 +132,11 @@ def add_forecast(verbs: Any) -> None:
     answer.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
     measure = _verb(inner, "calibrate", _calibrate, "measure this machine; forecasts for it use it from then on")
     measure.add_argument("--seconds", type=float, default=60.0, metavar="S", help="at most so long (default: 60)")
+    measure.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="NAME",
+        help="cpu, cuda, or auto: the processor, and the GPU where there is one (default: auto)",
+    )  # fmt: skip
+    measure.add_argument("--compile", action="store_true", help="also measure torch.compile (a minute more)")
     measure.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
     page = _verb(inner, "page", _page, "write the page with sliders")
     page.add_argument("file", metavar="FILE", help="the page, such as forecast.html")
@@ -210,6 +216,7 @@ def _print_json(value: Any) -> None:
 
 
 def _forecast(options: argparse.Namespace) -> int:
+    _check_outputs(options)
     if options.claim is not None:
         from ltm.forecast.claims import claims_table, read_claims
 
@@ -230,6 +237,8 @@ def _forecast(options: argparse.Namespace) -> int:
 
 def _table(options: argparse.Namespace) -> int:
     from ltm.forecast.tables import TABLES, make
+
+    _check_outputs(options)
 
     if not options.table:
         raise InputError("which table?", f"one of {', '.join(TABLES)}: ltm forecast table train")
@@ -257,6 +266,21 @@ def _show(table: Any, options: argparse.Namespace) -> int:
     elif not files and not hasattr(options, "html"):
         print(render.to_text(table, _width()))
     return 0
+
+
+def _check_files(*paths: str | None) -> None:
+    """Refuse files that cannot be written before anything is computed or printed."""
+    for path in paths:
+        if path is None or path == "-":
+            continue
+        if not Path(path).parent.is_dir():
+            raise InputError(f"{path}: the folder {Path(path).parent} does not exist", "make it, or name another file")
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a folder", f"name a file in it, such as {Path(path) / 'forecast.html'}")
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    _check_files(*(getattr(options, name, None) for name in ("csv", "markdown", "html")))
 
 
 def _write(text: str, path: str) -> None:
@@ -293,6 +317,7 @@ def _is_list(field: str, value: Any) -> bool:
 def _rows(options: argparse.Namespace) -> int:
     from ltm.forecast.tabulate import COLUMNS, forecast_rows
 
+    _check_files(options.out)
     heads, rows = _read_rows(options.file)
     found = forecast_rows(rows)
     if options.json:
@@ -385,25 +410,25 @@ def _inference(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from ltm.progress import Progress
-    from ltm.runs.calibrate import calibrate
+    from ltm.runs.calibrate import calibrate_all, lines
 
     if not 5 <= options.seconds <= 600:
         raise InputError(f"--seconds is {options.seconds:g}", "give 5 to 600; 60 measures everything")
     print("measuring this machine; leave it alone for a minute", file=sys.stderr)
-    machine = calibrate(options.seconds, Progress(quiet=hasattr(options, "json")))
+    quiet = Progress(quiet=hasattr(options, "json"))
+    machines = calibrate_all(options.seconds, quiet, options.compile, options.device)
     if hasattr(options, "json"):
         import dataclasses
 
-        _print_json(dataclasses.asdict(machine))
+        _print_json({"machines": [dataclasses.asdict(machine) for machine in machines]})
     else:
-        from ltm.units import format_count
-
-        for name, value in {**machine.costs, **machine.rates}.items():
-            print(f"  {name.replace('_', ' '):<46}{format_count(value) if value >= 1000 else f'{value:.3g}'}")
-        print("next: ltm forecast --gpu cpu --model llama-1m --tokens 10M")
+        for machine in machines:
+            print("\n".join(lines(machine)) + "\n")
+        print("next: ltm forecast --gpu this --model llama-1m --tokens 10M")
     return 0
 
 
 def _page(options: argparse.Namespace) -> int:
+    _check_files(options.file)
     _write_page(options.file, options, options.language)
     return 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ltm.forecast import fits, here
-from ltm.forecast.case import ATTENTIONS, CHECKPOINTING, KERNELS, METHODS, OPTIMIZERS, PRECISIONS
+from ltm.forecast.case import ATTENTIONS, CHECKPOINTING, KERNELS, LOOPS, METHODS, OPTIMIZERS, PRECISIONS
 from ltm.forecast.estimate import Bill, Forecast, bill, forecast
 from ltm.forecast.fits import Way
 from ltm.forecast.question import Asked, evaluation_seconds
@@ -53,9 +53,10 @@ def forecast_asked(asked: Asked) -> Forecast:
 
 def bill_of(asked: Asked, found: Forecast) -> Bill:
     """Return the bill of a question's data in a setup: padding counts as work, evaluation and tokenizing are in it."""
-    extra = {"evaluate": evaluation_seconds(found.tokens_per_second, asked.distinct_tokens)}
+    faster = here.scoring_speedup(found)
+    extra = {"evaluate": evaluation_seconds(found.tokens_per_second, asked.distinct_tokens, faster)}
     paid = bill(found, asked.tokens / asked.packing, asked.prices, asked.distinct_tokens, extra)
-    if asked.this_machine and here.is_measured(found):
+    if asked.this_machine and found.measured:
         return here.rebilled(paid, found, asked.shape.parameters, asked.distinct_tokens)
     return paid
 
@@ -123,6 +124,9 @@ def setting_words(asked: Asked) -> list[str]:
         _ATTENTION_WORDS[ATTENTIONS[int(case.attention)]],
         "compiled" if KERNELS[int(case.kernels)] == "compiled" else "not compiled",
         {"adamw": "AdamW", "adamw8bit": "8-bit AdamW", "muon": "Muon", "sgd": "SGD"}[OPTIMIZERS[int(case.optimizer)]],
+        {"tuned": "a program written for speed", "usual": "a usual script", "whole": "a whole production run"}[
+            LOOPS[int(case.loop)]
+        ],
     ]
     if method != "full":
         name = {"lora": "LoRA", "qlora": "QLoRA"}[method]
@@ -199,13 +203,15 @@ def notes_of(found: Answer) -> list[str]:
     """Return remarks on an answer."""
     if not found.asked.this_machine:
         return list(found.asked.notes)
+    what = "a processor" if here.is_processor(found.forecast.device) else "this card"
+    plain = "; the steps are those of the engine without compiling" if found.asked.case.kernels == 2 else ""
     note = (
-        "measured: the calibration of this machine, for ltm's own training engine"
-        if here.is_measured(found.forecast)
-        else "usual rates of a processor, which may be far off; `ltm forecast calibrate` measures this one (for full "
+        f"measured: the calibration of this machine, for ltm's own training engine{plain}"
+        if found.forecast.measured
+        else f"usual rates of {what}, which may be far off; `ltm forecast calibrate` measures this one (for full "
         "training with AdamW, in fp32 or bf16)"
     )
-    return [note, *found.asked.notes]
+    return [note, *here.unusable(), *found.asked.notes]
 
 
 def ways_text(found: Answer, width: int) -> str:
@@ -215,11 +221,11 @@ def ways_text(found: Answer, width: int) -> str:
     lines = ["What fits instead:"]
     for way in found.ways:
         result = way.forecast
-        paid = bill_of(found.asked, result)
+        paid, rate = bill_of(found.asked, result), speed(result, found.asked.packing)
         lines.append(
             wrapped(
                 f"{way.words}: {_ranged(memory_gib(result), 'gib')}{' a card' if way.cards > 1 else ''} "
-                f"({fitting_words(result)}), {single(speed(result).value, 'tokens_per_s')} tokens/s, "
+                f"({fitting_words(result)}), {single(rate.value, 'tokens_per_s')} tokens/s, "
                 f"{_ranged(hours(paid), 'hours')}, {single(paid.cost_usd, 'usd')}",
                 width,
                 "  - ",
@@ -266,6 +272,7 @@ def settings_document(asked: Asked) -> dict[str, Any]:
         "compile": case.kernels == 2,
         "checkpointing": {value: name for name, value in CHECKPOINTING.items()}.get(case.checkpointing),
         "optimizer": OPTIMIZERS[int(case.optimizer)],
+        "loop": LOOPS[int(case.loop)],
         "micro_batch": int(case.micro_batch),
         "seq_len": int(case.seq_len),
         "batch_tokens": int(case.global_batch_tokens),

@@ -48,6 +48,7 @@ class Forecast:
     fits: bool
     width_reason: str
     watts: float
+    measured: bool = False  # from the calibration of this machine, not from usual rates
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,26 +7,32 @@ one process).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ltm.errors import InputError
 from ltm.forecast.case import Case
+from ltm.forecast.devices import Device, device
 from ltm.forecast.estimate import Bill, Forecast
 from ltm.model.sizes import ModelConfig
 
+if TYPE_CHECKING:
+    from ltm.forecast.machine import Machine
+
 _DTYPES = {0.0: "float32", 3.0: "bfloat16"}
+_TIMED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp8": "float8"}
 _REASON = "shapes that the calibration of this machine left out were this far off"
 _UNMEASURED_RANGE = 2.5
 _BYTES_PER_TOKEN = 4.5  # of text, as in the bill of every training
+USUAL_SCORING_SPEEDUP = 3.0  # a forward pass takes about a third of a training step
+_SAMPLE_BYTES = 4e6  # of text that a tokenizer learns from
 _PARTS = {"matmul": "matmul", "attention": "attention", "elementwise": "elementwise", "loss": "vocabulary",
           "parameters": "optimizer", "overhead": "launch"}  # fmt: skip
 
 
 def measured(usual: Forecast) -> Forecast | None:
     """Return the forecast of this machine's calibration, or None where there is none or it does not cover the case."""
-    from ltm.forecast.machine import load_machine  # reads files: not for questions about other machines
-
-    case = usual.case
-    record = load_machine("cpu")
+    case, record = usual.case, _record(usual.device)
     config = _config(case)
     if record is None or config is None or case.precision not in _DTYPES:
         return None
@@ -46,16 +52,14 @@ def measured(usual: Forecast) -> Forecast | None:
         peak_memory_bytes=found.peak_memory_bytes, peak_memory_low=found.peak_memory_bytes_low,
         peak_memory_high=found.peak_memory_bytes_high,
         memory_parts_bytes=_rescaled(usual.memory_parts_bytes, found.peak_memory_bytes),
-        fits=found.peak_memory_bytes <= usual.device.memory_bytes,
-        width_reason=_REASON,
+        fits=usual.device.memory_bytes <= 0 or found.peak_memory_bytes <= usual.device.memory_bytes,
+        width_reason=_REASON, measured=True,
     )  # fmt: skip
 
 
 def rebilled(paid: Bill, found: Forecast, n_parameters: float, distinct_tokens: float) -> Bill:
-    """Return the bill with the start-up, tokenizing and saving that were measured in place of usual ones."""
-    from ltm.forecast.machine import load_machine
-
-    record = load_machine("cpu")
+    """Return the bill with the start-up, compiling, tokenizing and saving that were measured in place of usual ones."""
+    record = _record(found.device)
     if record is None:
         return paid
     costs = record.costs
@@ -65,6 +69,11 @@ def rebilled(paid: Bill, found: Forecast, n_parameters: float, distinct_tokens: 
         fixed |= {"start": costs["worker_start_seconds"] + build, "warm_up": found.step_seconds}
     if costs.get("encode_bytes_per_second"):
         fixed["tokenize"] = distinct_tokens * _BYTES_PER_TOKEN / costs["encode_bytes_per_second"]
+        if costs.get("tokenizer_train_bytes_per_second") and not found.case.continued:
+            sample = min(_SAMPLE_BYTES, distinct_tokens * _BYTES_PER_TOKEN)
+            fixed["tokenize"] += sample / costs["tokenizer_train_bytes_per_second"]
+    if found.case.kernels == 2 and "compile_seconds" in costs:
+        fixed["compile"] = costs["compile_seconds"]
     if costs.get("weights_write_bytes_per_second"):
         fixed["save"] = 4.0 * n_parameters / costs["weights_write_bytes_per_second"]
     more = sum(fixed.values()) - sum(paid.fixed_seconds.values())
@@ -80,7 +89,9 @@ def rebilled(paid: Bill, found: Forecast, n_parameters: float, distinct_tokens: 
 
 
 def unmeasured(usual: Forecast) -> Forecast:
-    """Return a forecast from usual rates of a processor, as wide as these are uncertain."""
+    """Return a forecast from usual rates, for a processor as wide as these are uncertain."""
+    if not is_processor(usual.device):
+        return usual
     return dataclasses.replace(
         usual,
         tokens_per_second_low=usual.tokens_per_second / _UNMEASURED_RANGE,
@@ -89,9 +100,63 @@ def unmeasured(usual: Forecast) -> Forecast:
     )
 
 
-def is_measured(found: Forecast) -> bool:
-    """Say whether a forecast is from the calibration of this machine."""
-    return found.width_reason == _REASON
+def scoring_speedup(found: Forecast) -> float:
+    """Return how many tokens are scored in the time that one is trained in: as measured, else as is usual."""
+    record = _record(found.device) if found.measured else None
+    return (record.costs.get("score_tokens_per_trained_token", 0.0) if record else 0.0) or USUAL_SCORING_SPEEDUP
+
+
+def is_processor(card: Device) -> bool:
+    """Say whether a device of this machine is its processor, not its GPU."""
+    return card.arch.startswith("CPU")
+
+
+def this_gpu() -> Device | None:
+    """Return this machine's GPU, if its calibration can be used: by its data sheet where known, else as timed."""
+    from ltm.forecast.machine import load_machine
+
+    record = load_machine("cuda")
+    if record is None:
+        return None
+    name = str(record.description.get("processor", "GPU"))
+    try:
+        card = device(name)
+    except InputError:
+        try:
+            card = device(_timed_sheet(name, record.rates))
+        except InputError:  # a probe that ran out of time has no rates
+            return None
+    return dataclasses.replace(card, name=f"this machine's {card.name}")
+
+
+def unusable() -> list[str]:
+    """Return a sentence about each record of this machine that is there but damaged, old or unreadable."""
+    from ltm.forecast.machine import load_machine
+
+    said: list[str] = []
+    for kind in ("cuda", "cpu"):
+        load_machine(kind, lambda text: said.append(text.replace("\n  hint: ", "; ")))
+    return said
+
+
+def _record(card: Device) -> Machine | None:
+    from ltm.forecast.machine import load_machine  # reads files: not for questions about other machines
+
+    return load_machine("cpu" if is_processor(card) else "cuda")
+
+
+def _timed_sheet(name: str, rates: Mapping[str, float]) -> dict[str, float | str]:
+    """Return the data sheet of a card that no list knows, from the raw rates of its calibration."""
+    sheet: dict[str, float | str] = {
+        "name": name,
+        "memory_gib": rates.get("memory_bytes", 0.0) / 1024**3,
+        "bandwidth_gbps": rates.get("bandwidth_bytes_per_second", 0.0) / 1e9,
+    }
+    for key, dtype in _TIMED.items():
+        timed = [rate / 1e12 for name, rate in rates.items() if name.startswith(f"matmul_{dtype}_")]
+        if timed:
+            sheet[f"{key}_tflops"] = max(timed)
+    return sheet
 
 
 def _rescaled(parts: dict[str, float], total: float) -> dict[str, float]:

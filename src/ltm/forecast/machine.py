@@ -13,20 +13,22 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ltm.errors import InputError, StoreError
-from ltm.forecast.machine_work import CLASSES, Case, average_terms, class_seconds, memory_parts, step_terms
-from ltm.model.sizes import ModelConfig
-from ltm.store import fingerprint, read_json, write_json
+from ltm.forecast.machine_work import CLASSES, DTYPES, Case, average_terms, class_seconds, memory_parts, step_terms
+from ltm.model.sizes import SIZES, ModelConfig
+from ltm.store import cache_folder, fingerprint, read_json, write_json
 
 VERSION = 1  # of the record; another one is not used
 _COVERED = 0.9
-_FLOP_TERMS = ("mm_flop", "dw_flop", "bmm_flop")
+_DEVICES = ("cpu", "cuda", "mps")
+_LARGEST_RESIDUAL = 5.0  # ln(measured / forecast); a range of a factor 150 is no measurement
+_CHECKED = SIZES["llama-0.1m"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,6 @@ class Machine:
             parts_seconds=parts,
         )
 
-    def predict_many(self, cases: Iterable[Case], n_workers: int = 1) -> list[Prediction]:
-        """Return the forecasts of many cases."""
-        return [self.predict(c.config, c.batch_tokens, c.micro_batch_tokens, c.dtype, n_workers) for c in cases]
-
     def step_seconds(self, case: Case, n_workers: int = 1, n_steps: int = 0) -> dict[str, float]:
         """Return the seconds of one step by class."""
         terms = step_terms(case)
@@ -145,7 +143,9 @@ def margin(residuals: list[float]) -> float:
     sizes = sorted(abs(r) for r in residuals)
     if not sizes:
         return 1.5  # nothing was left out to learn from
-    rank = min(len(sizes), math.ceil((len(sizes) + 1) * _COVERED))
+    rank = math.ceil((len(sizes) + 1) * _COVERED)
+    if rank > len(sizes):  # too few to know a range that holds 90 %: the largest, and half more
+        return math.exp(1.5 * sizes[-1])
     return math.exp(sizes[rank - 1])
 
 
@@ -167,11 +167,8 @@ def describe(device: str = "cpu") -> dict[str, Any]:
 
 
 def machines_folder() -> Path:
-    """Return where machines are kept: `$LTM_CACHE`, else `$XDG_CACHE_HOME/ltm`, else `~/.cache/ltm`; then machines."""
-    if cache := os.environ.get("LTM_CACHE"):
-        return Path(cache) / "machines"
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "ltm" / "machines"
+    """Return where machines are kept: `machines` in the cache folder."""
+    return cache_folder() / "machines"
 
 
 def machine_path(device: str = "cpu") -> Path:
@@ -194,19 +191,21 @@ def read_machine(path: Path) -> Machine:
     """Read a record.
 
     Raises:
-        StoreError: it is missing, damaged, or of another version.
+        StoreError: it is missing, cannot be read, is damaged, or of another version.
     """
     again = "run `ltm forecast calibrate`"
     try:
         values = read_json(path)
     except StoreError as error:
         raise StoreError(error.message, again) from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}) and is not used", again) from None
     if not isinstance(values, dict) or values.get("version") != VERSION:
         raise StoreError(f"{path} was made by another version of ltm and is not used", again)
     try:
         machine = Machine(**values)
         _check(machine)
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         raise StoreError(f"{path} is damaged and is not used", again) from None
     return machine
 
@@ -214,7 +213,7 @@ def read_machine(path: Path) -> Machine:
 def load_machine(device: str = "cpu", say: Callable[[str], None] | None = None) -> Machine | None:
     """Return this machine's record, or None where there is none that can be used; `say` is told why."""
     path = machine_path(device)
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
         return read_machine(path)
@@ -225,15 +224,26 @@ def load_machine(device: str = "cpu", say: Callable[[str], None] | None = None) 
 
 
 def _check(machine: Machine) -> None:
-    """Raise ValueError or KeyError unless all numbers that a forecast needs are there and finite."""
-    needed = [machine.memory["framework_bytes"], float(machine.n_workers), *machine.contention.values()]
-    for dtype, corrections in machine.multipliers.items():
-        needed += [corrections[name] for name in CLASSES]
-        needed += [machine.constants[dtype][name] for names in CLASSES.values() for name in names]
+    """Raise one of the errors of a wrong value unless all numbers that a forecast needs are there and possible."""
+    if machine.device not in _DEVICES or not isinstance(machine.fingerprint, str):
+        raise ValueError("it is not said of what machine")
+    if type(machine.n_workers) is not int or machine.n_workers < 1 or not machine.multipliers:
+        raise ValueError("no worker, or no precision")
+    amounts = [machine.memory["framework_bytes"], machine.probe_seconds]
+    for group in (machine.memory, machine.contention, machine.costs, machine.rates):
+        amounts += group.values()
+    for dtype in {"float32", *machine.multipliers}:  # float32 is part of every other precision
+        amounts += [machine.constants[dtype][name] for names in CLASSES.values() for name in names]
+    for corrections in machine.multipliers.values():
+        amounts += [corrections[name] for name in CLASSES]
+    if not all(0 <= amount < math.inf for amount in amounts):
+        raise ValueError("a number is missing or negative")
     for kind in ("step", "busy", "memory"):
-        needed += machine.residuals[kind]
-    if not machine.multipliers or not all(math.isfinite(value) for value in needed):
-        raise ValueError("a number is missing")
+        if not all(abs(residual) < _LARGEST_RESIDUAL for residual in machine.residuals[kind]):
+            raise ValueError("a range is missing or without end")
+    for dtype in machine.multipliers:
+        if dtype not in DTYPES or not sum(machine.step_seconds(Case(_CHECKED, _CHECKED.block_size, 0, dtype)).values()):
+            raise ValueError("a step takes no time")
 
 
 @functools.cache

@@ -31,6 +31,7 @@ Array = npt.NDArray[np.float64]
 _CONSTANT_RIDGE = 0.02  # draws constants that a probe cannot tell apart towards small ones
 _STEP_RIDGE = 0.2  # noise of a timed step (3 %) over what classes differ from their common factor (15 %)
 _MEMORY_RIDGE = 0.1
+_REWEIGHTINGS, _TOLERATED_DEVIATIONS, _NOISE_FRACTION = 4, 2.0, 0.02  # of the robust fit (Huber's weights)
 _EXACT_PIECES = ("embedding", "optimizer", "accumulate")  # float32 under every precision
 
 
@@ -92,17 +93,22 @@ def fit_machine(
         raise DataError("the probe timed nothing", "give it more time: --seconds 60")
     constants = fit_constants(pieces)
     multipliers: dict[str, dict[str, float]] = {}
-    left_out: dict[Case, float] = {}
+    left_out: list[tuple[Case, float]] = []
     for dtype in sorted({step.case.dtype for step in steps}):
         timed = [step for step in steps if step.case.dtype == dtype]
         shares = np.array([_shares(step, constants) for step in timed])
         factors, residuals = _corrections(shares, _STEP_RIDGE)
         multipliers[dtype] = dict(zip(CLASSES, factors.tolist(), strict=True))
-        left_out |= {step.case: residual for step, residual in zip(timed, residuals, strict=False)}
+        left_out += _by_case(timed, residuals)
     contention, slowed = fit_contention(constants, multipliers, steps, busy)
-    busy_residuals = [left_out.get(case, 0.0) + residual for case, residual in slowed.items()]
+    alone = dict(left_out)
+    busy_residuals = [alone.get(case, 0.0) + residual for case, residual in slowed]
     memory, memory_residuals = fit_memory(peaks)
-    residuals_by_kind = {"step": list(left_out.values()), "busy": busy_residuals, "memory": memory_residuals}
+    residuals_by_kind = {
+        "step": [residual for _, residual in left_out],
+        "busy": busy_residuals,
+        "memory": memory_residuals,
+    }
     return Fit(constants, multipliers, contention, memory, residuals_by_kind)
 
 
@@ -130,12 +136,12 @@ def fit_contention(
     multipliers: dict[str, dict[str, float]],
     steps: Sequence[StepTiming],
     busy: Sequence[StepTiming],
-) -> tuple[dict[str, float], dict[Case, float]]:
+) -> tuple[dict[str, float], list[tuple[Case, float]]]:
     """Return by how much each class is slower when all workers are busy, and the residual of each case left out."""
     alone = {step.case: step.seconds for step in steps}
     pairs = [step for step in busy if step.case in alone]
     if not pairs:
-        return dict.fromkeys(CLASSES, 1.0), {}
+        return dict.fromkeys(CLASSES, 1.0), []
     rows = []
     for step in pairs:
         factors = multipliers[step.case.dtype]
@@ -143,8 +149,7 @@ def fit_contention(
         corrected = np.array([parts[name] * factors[name] for name in CLASSES])
         rows.append(corrected / corrected.sum() * alone[step.case] / step.seconds)
     contention, residuals = _corrections(np.array(rows), _STEP_RIDGE)
-    by_case = {step.case: residual for step, residual in zip(pairs, residuals, strict=False)}
-    return dict(zip(CLASSES, contention.tolist(), strict=True)), by_case
+    return dict(zip(CLASSES, contention.tolist(), strict=True)), _by_case(pairs, residuals)
 
 
 def fit_memory(peaks: Sequence[MemoryPeak]) -> tuple[dict[str, float], list[float]]:
@@ -186,6 +191,12 @@ def _shares(step: StepTiming, constants: dict[str, dict[str, float]]) -> list[fl
     return [parts[name] / step.seconds for name in CLASSES]
 
 
+def _by_case(timed: Sequence[StepTiming], residuals: Sequence[float]) -> list[tuple[Case, float]]:
+    """Return each residual with its case; a single step cannot be left out and has none."""
+    cases = [step.case for step in timed] if len(timed) > 1 else []
+    return list(zip(cases, residuals, strict=True))
+
+
 def _corrections(shares: Array, ridge: float) -> tuple[Array, list[float]]:
     """Return factors that make every row of shares sum to 1, and ln(measured / forecast) of each row left out."""
     residuals = []
@@ -196,8 +207,15 @@ def _corrections(shares: Array, ridge: float) -> tuple[Array, list[float]]:
 
 
 def _drawn_to_common(shares: Array, ridge: float) -> Array:
+    """Return the factors; a row far off the others, timed while the machine was busy with else, counts little."""
     common = 1 / float(np.median(shares.sum(axis=1)))
-    return common * _nonnegative(shares * common, np.ones(len(shares)), ridge, 1.0)
+    weights = np.ones(len(shares))
+    for _ in range(_REWEIGHTINGS):
+        factors = _nonnegative(shares * common * weights[:, None], weights, ridge, 1.0)
+        off = np.abs(shares @ factors * common - 1)
+        tolerated = _TOLERATED_DEVIATIONS * max(_NOISE_FRACTION, 1.48 * float(np.median(off)))
+        weights = np.minimum(1.0, tolerated / np.maximum(off, 1e-12))
+    return common * factors
 
 
 def _nonnegative(matrix: Array, target: Array, ridge: float, towards: float) -> Array:

@@ -10,9 +10,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from ltm.errors import InputError
-from ltm.forecast import fits
+from ltm.forecast import fits, here
 from ltm.forecast.abilities import card_problems, fill_for_card, is_arch, this_machine
-from ltm.forecast.case import ATTENTIONS, CHECKPOINTING, METHODS, OPTIMIZERS, PRECISIONS, Case
+from ltm.forecast.case import ATTENTIONS, CHECKPOINTING, LOOPS, METHODS, OPTIMIZERS, PRECISIONS, Case
 from ltm.forecast.devices import Device, device, parse_sheet
 from ltm.forecast.estimate import Prices
 from ltm.forecast.flags import Given, Problems, choice, count, number
@@ -58,6 +58,7 @@ class Question:
     batch_tokens: Given = None
     seq_len: Given = None
     optimizer: Given = None
+    loop: Given = None
     parallel: Given = None
     tp: Given = None
     pp: Given = None
@@ -99,6 +100,7 @@ def ask(question: Question) -> Asked:
     words = {
         "method": choice("method", question.method, METHODS, "full", problems),
         "optimizer": choice("optimizer", question.optimizer, OPTIMIZERS, "adamw", problems),
+        "loop": choice("loop", question.loop, LOOPS, "tuned", problems),
         "checkpointing": choice("checkpointing", question.checkpointing, tuple(CHECKPOINTING), "none", problems),
         "precision": choice("precision", question.precision, PRECISIONS, "", problems),
         "attention": choice("attention", question.attention, ATTENTIONS, "", problems),
@@ -110,6 +112,8 @@ def ask(question: Question) -> Asked:
     }
     _method_problems(question, words, counts, problems)
     if card is not None:
+        if _is_own(question):  # what ltm's own engine does
+            words["attention"] = words["attention"] or "eager"
         fill_for_card(words, card, notes)
         card_problems(words, card, problems)
     if model is not None:
@@ -135,9 +139,9 @@ def ask(question: Question) -> Asked:
     case = _case(question, words, counts, model, card, batch)
     case = _settled(case, card, micro, problems)
     problems.stop()
-    here = str(question.gpu).lower() in _THIS
+    own = _is_own(question)
     return Asked(
-        question, model, card, case, tokens, distinct, packing, prices, micro == 0, here, data_text, tuple(notes)
+        question, model, card, case, tokens, distinct, packing, prices, micro == 0, own, data_text, tuple(notes)
     )  # fmt: skip
 
 
@@ -159,23 +163,29 @@ def ask_machine_and_model(question: Question) -> tuple[Shape, Device, int]:
     return model, card, cards
 
 
-def evaluation_seconds(tokens_per_second: float, distinct_tokens: float) -> float:
-    """Return seconds to measure the loss on held-out text: 1M tokens, or a tenth of the data where that is less.
-
-    A forward pass takes about a third of a training step.
-    """
-    return min(1e6, 0.1 * distinct_tokens) / (3 * tokens_per_second)
+def evaluation_seconds(
+    tokens_per_second: float, distinct_tokens: float, scoring_speedup: float = here.USUAL_SCORING_SPEEDUP
+) -> float:
+    """Return seconds to measure the loss on held-out text: 1M tokens, or a tenth of the data where that is less."""
+    return min(1e6, 0.1 * distinct_tokens) / (scoring_speedup * tokens_per_second)
 
 
 def _device(question: Question, problems: Problems) -> Device | None:
     name = str(question.gpu or DEFAULT_CARD)
     try:
-        if name.lower() in _THIS:
+        if name.lower() == "this" and (found := here.this_gpu()):
+            return found
+        if _is_own(question):
             return this_machine()
         return device(parse_sheet(name) if "=" in name else name)
     except InputError as error:
         problems.add(error.message, error.hint)
         return None
+
+
+def _is_own(question: Question) -> bool:
+    """Say whether a question is about the machine at hand."""
+    return str(question.gpu).lower() in _THIS
 
 
 def _shape(question: Question, problems: Problems) -> Shape | None:
@@ -261,6 +271,13 @@ def _parallel_problems(counts: dict[str, int], model: Shape, problems: Problems)
             f"--tp {tp} x --pp {pp} = {tp * pp} does not divide --gpus {gpus}",
             f"nearest: --gpus {max(1, round(gpus / (tp * pp))) * tp * pp}",
         )
+    node = counts["gpus_per_node"]
+    if node and gpus > node and gpus % node:
+        below = max(k for k in range(1, node) if gpus % k == 0)
+        above = min(k for k in range(node, gpus + 1) if gpus % k == 0)
+        problems.add(
+            f"--gpus-per-node {node} does not divide --gpus {gpus}", f"nearest: --gpus-per-node {below} or {above}"
+        )
     if model.n_head % tp:
         near = max(k for k in range(1, tp + 1) if model.n_head % k == 0)
         problems.add(f"--tp {tp} does not divide the {model.n_head} heads of {model.name}", f"nearest: --tp {near}")
@@ -304,7 +321,8 @@ def _case(
 ) -> Case:
     """Return the case; its micro batch is still one sequence."""
     method, precision, gpus = words["method"], words["precision"], counts["gpus"]
-    usual = method == "full" and not is_arch(card, "CPU")  # what trainers of adapters and ltm's own engine do
+    # neither trainers of adapters nor ltm's own engine compile
+    usual = method == "full" and not is_arch(card, "CPU") and not _is_own(question)
     compiled = usual if question.compile is None else bool(question.compile)
     adapters = method != "full"
     return Case(
@@ -319,6 +337,7 @@ def _case(
         checkpointing=CHECKPOINTING[words["checkpointing"]], kernels=2.0 if compiled else 0.0,
         method=float(METHODS.index(method)), lora_rank=float(counts["lora_rank"] or 16) if adapters else 0.0,
         lora_attention=1.0, lora_mlp=float(adapters), optimizer=float(OPTIMIZERS.index(words["optimizer"])),
+        loop=float(LOOPS.index(words["loop"])),
         n_devices=float(gpus), devices_per_node=float(counts["gpus_per_node"] or min(8, gpus)),
         node_link=node_link(card), tp=float(counts["tp"]), pp=float(counts["pp"]),
         zero=PARALLEL[words["parallel"] or "ddp"], continued=float(bool(question.continued) or adapters),

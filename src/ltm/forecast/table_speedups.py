@@ -45,7 +45,7 @@ class Change:
 def speedups(question: Question) -> Table:
     """Return each setting against the user's own case: times as fast, memory more or less."""
     asked = ask(question)
-    base = answers.answer(asked)
+    base = answers.answer(dataclasses.replace(asked, this_machine=False))  # like must be compared with like
     changes = list(_changes(asked))
     cases = [change.case for change in changes if change.case is not None]
     found = iter(forecast_many(cases, [asked.device] * len(cases)))
@@ -69,6 +69,8 @@ def speedups(question: Question) -> Table:
             f"{base.forecast.limited_by}.",
             "Speed: times as fast as the case, with the 90 % range of such ratios. Memory: more (+) or less (-) on "
             "each card at the same micro batch.",
+            *(("All rates are usual ones: the calibration of a machine knows one setting alone.",)
+              if asked.this_machine else ()),
             *asked.notes,
         ),
         more=(

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ltm.errors import TrainError
-from ltm.forecast.machine import Machine, describe, load_machine, margin, save_machine
+from ltm.errors import InputError, TrainError
+from ltm.forecast.machine import Machine, describe, margin, save_machine
 from ltm.forecast.machine_fit import MemoryPeak, PieceTiming, StepTiming, fit_machine
 from ltm.forecast.machine_work import Case
 from ltm.progress import Progress
@@ -29,6 +29,7 @@ from ltm.units import format_bytes, format_count, format_seconds
 SECONDS = 60.0
 _PIECES_FRACTION, _STEPS_FRACTION, _BUSY_FRACTION = 0.21, 0.35, 0.16  # of the time given; the rest takes what it takes
 _MEMORY_FRACTION = 0.2
+_QUIET_FRACTION = 0.25  # a wider range than this is not the model's fault
 _MOST_ROUNDS = 12
 
 
@@ -90,6 +91,32 @@ def calibrate(
     if save:
         save_machine(machine)
     return machine
+
+
+def calibrate_all(
+    budget_seconds: float = SECONDS,
+    progress: Progress | None = None,
+    compile: bool = False,  # noqa: A002 - the word that users know
+    device: str = "auto",
+) -> list[Machine]:
+    """Probe the processor and, where PyTorch sees one, the GPU; or the one that is asked for. Keep their records.
+
+    Args:
+        budget_seconds: Of each probe.
+        progress: Is told what is being measured.
+        compile: Also measure torch.compile, which takes a minute.
+        device: auto (all there are), cpu or cuda.
+
+    Raises:
+        InputError: CUDA is asked for but not there.
+        TrainError: the workers could not run the probe.
+        StoreError: the cache cannot be written.
+    """
+    found = _device("auto")
+    if device == "cuda" and found != "cuda":
+        raise InputError("--device cuda: PyTorch sees no GPU here", "use --device cpu, or a PyTorch built for the GPU")
+    devices = [device] if device != "auto" else list(dict.fromkeys(["cpu", found]))
+    return [calibrate(budget_seconds, progress, compile, one) for one in devices]
 
 
 def _device(wanted: str) -> str:
@@ -174,7 +201,11 @@ def lines(machine: Machine) -> list[str]:
     result = [
         f"machine {machine.fingerprint}: {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, "
         f"PyTorch {about['torch']}, {machine.device}; probed in {format_seconds(machine.probe_seconds)}",
-        *(f"matmul {dtype}: {1 / c['mm_flop'] / 1e9:,.0f} GFLOP/s" for dtype, c in machine.constants.items()),
+        *(
+            f"matmul {dtype}: {1 / c['mm_flop'] / 1e9:,.0f} GFLOP/s"
+            for dtype, c in machine.constants.items()
+            if c["mm_flop"]
+        ),
         "correction of the sum of pieces to whole steps: "
         + "; ".join(
             f"{dtype} " + ", ".join(f"{name} {factor:.2f}" for name, factor in factors.items())
@@ -184,7 +215,10 @@ def lines(machine: Machine) -> list[str]:
         + (f", {busy:.0%} with all workers busy" if machine.residuals["busy"] else "")
         + f"; memory within {memory:.0%}",
     ]
-    result += [f"{name.replace('_', ' ')}: {_number(name, value)}" for name, value in sorted(machine.costs.items())]
+    if step > _QUIET_FRACTION:
+        result.append("this range is wide: other programs may have run meanwhile; calibrate again on a quiet machine")
+    measured = {**dict(sorted(machine.costs.items())), **machine.rates}
+    result += [f"{_label(name)}: {_number(name, value)}" for name, value in measured.items()]
     return [*result, *_examples(machine)]
 
 
@@ -204,14 +238,17 @@ def _examples(machine: Machine) -> list[str]:
     return result
 
 
+def _label(name: str) -> str:
+    return name.removesuffix("_bytes_per_second").removesuffix("_flops_per_second").replace("_", " ")
+
+
 def _number(name: str, value: float) -> str:
+    if name.endswith("flops_per_second"):
+        return f"{value / 1e9:,.1f} GFLOP/s"
+    if name == "memory_bytes":
+        return format_bytes(value)
     if name.endswith("bytes_per_second"):
         return f"{value / 1e6:,.1f} MB/s"
     if "seconds" in name:
         return f"{value:.3g} s"
     return f"{value:.2f}"
-
-
-def known(device: str = "auto", say: Callable[[str], None] | None = None) -> Machine | None:
-    """Return the record of this machine, if it was calibrated; `say` is told why one cannot be used."""
-    return load_machine(_device(device), say)

@@ -1,7 +1,6 @@
 """Raw rates of a GPU: matrix products by precision, memory, attention, launches, optimizer, copies from the host.
 
-Timed with the device's own events on CUDA, by the clock around a synchronised loop on Apple's. Written from PyTorch's
-documentation; no GPU has run it in this project yet.
+Timed with the device's own events on CUDA, by the clock around a synchronised loop on Apple's.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ def gpu_rates(device: str) -> dict[str, float]:
     found["launch_seconds"] = _seconds(lambda: one.add_(1.0), device, repeats=1000)
     found |= _optimizer(device)
     if device == "cuda":
+        found["memory_bytes"] = float(torch.cuda.get_device_properties(0).total_memory)
         host = torch.ones(_COPY_BYTES // 4, pin_memory=True)
         copy = _seconds(lambda: x.copy_(host, non_blocking=True), device)
         found["host_to_device_bytes_per_second"] = _COPY_BYTES / copy

@@ -25,7 +25,8 @@ from ltm.model.sizes import ModelConfig
 
 _REPLICA_ELEMENTS = 4_000_000  # of all replicas of a piece together: beyond the caches, yet quick
 _MOST_REPLICAS = 12
-_EVICT_BYTES = 8 << 20
+_MANY_WEIGHTS = 100_000
+_NEAR_BYTES, _FAR_BYTES = 8 << 20, 64 << 20  # that empty the second and the third cache
 _MOST_ROUNDS, _FEWEST_PIECES = 12, 60
 _GPU_TOKENS = 16  # times the tokens of a CPU's pieces, to fill a GPU
 
@@ -112,7 +113,15 @@ _ATTENTION = [  # T, H, K, C, M
     (1024, 2, 2, 16, 4096),
     (1024, 1, 1, 64, 1024),
 ]
-_LINEARS = [(16, 32, 32), (256, 64, 192), (1024, 128, 128), (4096, 96, 32), (2048, 512, 192), (128, 1024, 512)]
+_LINEARS = [
+    (16, 32, 32),
+    (256, 64, 192),
+    (1024, 128, 128),
+    (4096, 96, 32),
+    (2048, 512, 192),
+    (128, 1024, 512),
+    (192, 512, 1792),
+]
 _ELEMENTS = [
     (16, 32),
     (256, 64),
@@ -168,6 +177,8 @@ def _clock(device: str) -> float:
         torch.cuda.synchronize()
     elif device == "mps":
         torch.mps.synchronize()
+    else:
+        return time.thread_time()  # of this thread alone: what the processor did for others does not count
     return time.perf_counter()
 
 
@@ -176,19 +187,24 @@ def _replicas(elements: int) -> int:
 
 
 def _forward_backward(
-    function: Callable[[Tensor], Tensor], make: Callable[[], Tensor], count: int, device: str
+    function: Callable[[Tensor], Tensor], make: Callable[[], Tensor], count: int, device: str, cold: bool = False
 ) -> Pass:
-    """Return a pass of `count` replicas: all forward, then all backward, as layers do, under one autocast."""
+    """Return a pass of `count` replicas: all forward, then all backward, as layers do, under one autocast.
+
+    `cold` empties all caches before either: weights are used once in each direction of a whole step.
+    """
 
     def run() -> float:
         inputs = [make().requires_grad_() for _ in range(count)]
         half = inputs[0].dtype != torch.float32
+        if cold:
+            _evict(device, _FAR_BYTES)
         start = _clock(device)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=half):
             outputs = [function(x) for x in inputs]
         middle = _clock(device)
         gradients = [torch.ones_like(y) for y in outputs]
-        _evict(device)
+        _evict(device, _FAR_BYTES if cold else _NEAR_BYTES)
         resumed = _clock(device)
         torch.autograd.backward(outputs, gradients)
         return (middle - start + _clock(device) - resumed) / count
@@ -305,7 +321,7 @@ def _optimizer(_: str, dtype: torch.dtype, device: str, p: int, tensors: int) ->
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
 
     def run() -> float:
-        _evict(device)
+        _evict(device, _FAR_BYTES)
         start = _clock(device)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -320,7 +336,7 @@ def _accumulate(_: str, dtype: torch.dtype, device: str, p: int, tensors: int) -
     more = [torch.ones_like(parameter) for parameter in parameters]
 
     def run() -> float:
-        _evict(device)
+        _evict(device, _FAR_BYTES)
         start = _clock(device)
         for parameter, gradient in zip(parameters, more, strict=True):
             assert parameter.grad is not None
@@ -334,7 +350,7 @@ def _cast(_: str, dtype: torch.dtype, device: str, p: int, tensors: int) -> Pass
     weights = [_randn(torch.float32, device, p // tensors) for _ in range(tensors)]
 
     def run() -> float:
-        _evict(device)
+        _evict(device, _FAR_BYTES)
         start = _clock(device)
         for weight in weights:
             weight.to(dtype).to(torch.float32)
@@ -346,17 +362,23 @@ def _cast(_: str, dtype: torch.dtype, device: str, p: int, tensors: int) -> Pass
 def _linear(_: str, dtype: torch.dtype, device: str, m: int, n: int, k: int) -> Pass:
     count = _replicas(m * k + n * k + m * n)
     layers = itertools.cycle([nn.Linear(k, n, bias=False, device=device) for _ in range(count)])  # each is cast anew
-    return _forward_backward(lambda x: next(layers)(x), lambda: _randn(dtype, device, m, k), count, device)  # noqa: PLW0108
+    cold = n * k > _MANY_WEIGHTS
+
+    def one_after_another(x: Tensor) -> Tensor:
+        result: Tensor = next(layers)(x)
+        return result
+
+    return _forward_backward(one_after_another, lambda: _randn(dtype, device, m, k), count, device, cold)
 
 
-def _evict(device: str) -> None:
-    """Push what was saved for the backward pass out of the near caches, as the rest of a step does."""
-    _evicting(device).add_(1.0)
+def _evict(device: str, n_bytes: int) -> None:
+    """Push what a piece will read out of the near caches, or out of all, as the rest of a step does."""
+    _evicting(device, n_bytes).add_(1.0)
 
 
 @functools.cache
-def _evicting(device: str) -> Tensor:
-    return torch.zeros(_EVICT_BYTES // 4, device=device)
+def _evicting(device: str, n_bytes: int) -> Tensor:
+    return torch.zeros(n_bytes // 4, device=device)
 
 
 def _randn(dtype: torch.dtype, device: str, *shape: int) -> Tensor:

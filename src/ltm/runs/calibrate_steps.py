@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ltm.forecast.machine_work import Case
+from ltm.forecast.machine_work import Case, memory_parts
 from ltm.model.gpt import GPT, init_weights
 from ltm.model.sizes import ModelConfig
 from ltm.runs.calibrate_pieces import one_thread
@@ -19,12 +19,12 @@ from ltm.runs.section import RunsSection
 from ltm.runs.train import Trainer
 from ltm.tokens.stream import Stream
 
-_WARM_STEPS = 3  # the heap reaches its full size; first calls are slow
+_WARM_STEPS = 2  # the heap reaches its full size; first calls are slow
 _STEPS_A_ROUND = 2
-_TAKEN_AWAY_FRACTION = 0.05  # of a step's time that the processor worked for others: such a step is not counted
+_TAKEN_AWAY_FRACTION = 0.02  # of a step's time; less is the clock's own noise
 _POOL_TOKENS = 1 << 16
 _N_STEPS = 100_000
-_FEWEST_CASES, _FEWEST_PEAKS = 8, 3
+_FEWEST_CASES, _FEWEST_PEAKS = 8, 6
 
 
 def plan(device: str = "cpu") -> list[Case]:
@@ -41,18 +41,21 @@ def plan(device: str = "cpu") -> list[Case]:
 _SHAPES = [  # family, layers, heads, key heads, width, hidden, vocabulary, block, batch, micro batch
     ("llama", 2, 2, 2, 48, 128, 512, 128, 512, 0),
     ("gpt2", 4, 2, 2, 64, 256, 257, 64, 1024, 256),
-    ("llama", 4, 4, 4, 128, 352, 2048, 256, 2048, 0),
-    ("mistral", 3, 4, 2, 96, 352, 1024, 1024, 2048, 0),
-    ("gpt2", 3, 3, 3, 96, 384, 8192, 128, 2048, 0),
+    ("llama", 4, 4, 4, 128, 352, 2048, 256, 1024, 0),
+    ("mistral", 3, 4, 2, 96, 352, 1024, 1024, 1024, 0),
+    ("gpt2", 3, 3, 3, 96, 384, 8192, 128, 1024, 0),
     ("llama", 2, 6, 6, 384, 1024, 512, 128, 512, 0),
-    ("gpt2", 2, 8, 8, 512, 2048, 1024, 256, 512, 256),
-    ("mistral", 2, 8, 2, 256, 896, 4096, 512, 1024, 512),
+    ("gpt2", 2, 8, 8, 512, 2048, 1024, 256, 256, 0),
+    ("mistral", 2, 8, 2, 256, 896, 4096, 512, 512, 0),
     ("llama", 5, 2, 1, 32, 96, 300, 320, 7680, 0),
-    ("gpt2", 4, 5, 5, 80, 224, 1500, 96, 6144, 0),
+    ("gpt2", 4, 5, 5, 80, 224, 1500, 96, 4608, 0),
     ("mistral", 2, 8, 4, 512, 1792, 257, 64, 256, 128),
-    ("llama", 2, 5, 5, 120, 256, 6000, 64, 4096, 2048),
+    ("llama", 2, 5, 5, 120, 256, 6000, 64, 2048, 1024),
+    ("llama", 2, 4, 1, 256, 640, 1024, 128, 1536, 0),
+    ("mistral", 6, 1, 1, 48, 160, 1000, 192, 768, 384),
+    ("llama", 3, 4, 2, 96, 288, 512, 64, 768, 192),
 ]
-_BUSY = (0, 3, 4, 6, 8, 9, 11)  # of these shapes, those that are also timed with all workers busy
+_BUSY = (0, 3, 4, 6, 8, 9, 12, 14)  # of these shapes, those that are also timed with all workers busy
 
 
 def busy_plan(device: str = "cpu") -> list[Case]:
@@ -63,15 +66,22 @@ def busy_plan(device: str = "cpu") -> list[Case]:
 def memory_plan(device: str = "cpu") -> list[Case]:
     """Return cases whose peak memory is measured one after another in one process: each needs more than the last."""
     shapes = [
-        ("llama", 2, 2, 2, 48, 128, 512, 128, 512, "float32"),
-        ("gpt2", 4, 4, 4, 128, 512, 1024, 256, 2048, "bfloat16"),
-        ("mistral", 4, 4, 2, 128, 448, 2048, 512, 3072, "float32"),
-        ("llama", 6, 4, 4, 256, 704, 4096, 256, 2048, "float32"),
-        ("gpt2", 4, 8, 8, 512, 2048, 4096, 256, 2048, "bfloat16"),
-        ("llama", 6, 8, 8, 512, 1376, 4096, 128, 1024, "float32"),
+        ("llama", 2, 2, 2, 48, 128, 512, 128, 512, 0, "float32"),
+        ("gpt2", 4, 4, 4, 128, 512, 1024, 256, 2048, 0, "bfloat16"),
+        ("llama", 3, 3, 3, 96, 352, 8192, 128, 4096, 2048, "float32"),
+        ("mistral", 3, 8, 4, 512, 1792, 512, 128, 512, 128, "bfloat16"),
+        ("mistral", 4, 4, 2, 128, 448, 2048, 512, 3072, 0, "float32"),
+        ("llama", 6, 4, 4, 256, 704, 4096, 256, 2048, 0, "float32"),
+        ("gpt2", 4, 8, 8, 512, 2048, 4096, 256, 2048, 0, "bfloat16"),
+        ("llama", 6, 8, 8, 512, 1376, 4096, 128, 1024, 256, "float32"),
+        ("gpt2", 6, 3, 3, 96, 384, 2048, 384, 9216, 0, "bfloat16"),
     ]
     scale = 1 if device == "cpu" else 16
-    return [Case(ModelConfig(*shape[:8]), scale * shape[8], 0, shape[9]) for shape in shapes]
+    cases = [
+        Case(ModelConfig(*shape), scale * batch, scale * micro, dtype)  # type: ignore[arg-type]
+        for *shape, batch, micro, dtype in shapes
+    ]
+    return sorted(cases, key=lambda case: sum(memory_parts(case).values()))
 
 
 def make_trainer(case: Case, device: str, n_steps: int = _N_STEPS, average_share: float = 0.2) -> Trainer:
@@ -94,14 +104,12 @@ def make_trainer(case: Case, device: str, n_steps: int = _N_STEPS, average_share
 def time_steps(cases: Sequence[Case], seconds: float, rounds: int, device: str) -> list[list[float]]:
     """Return the seconds of single steps of each case, taken in interleaved rounds until the time is over.
 
-    Some cases get none where a machine is too slow for one round. Steps in which the processor was taken away are left
-    out where others stand.
+    Some cases get none where a machine is too slow for one round.
     """
     end = time.perf_counter() + seconds
     one_thread()
     trainers: list[Trainer | None] = [None] * len(cases)
-    good: list[list[float]] = [[] for _ in cases]
-    poor: list[list[float]] = [[] for _ in cases]
+    taken: list[list[float]] = [[] for _ in cases]
     for turn in range(rounds):
         for index, case in enumerate(cases):
             if time.perf_counter() > end and (turn or index >= _FEWEST_CASES):
@@ -111,27 +119,26 @@ def time_steps(cases: Sequence[Case], seconds: float, rounds: int, device: str) 
                 trainer = trainers[index] = make_trainer(case, device)
                 for _ in range(_WARM_STEPS):
                     one_step(trainer)
-            for _ in range(_STEPS_A_ROUND):
-                taken, used = one_step(trainer)
-                disturbed = device == "cpu" and taken - used > _TAKEN_AWAY_FRACTION * taken
-                (poor if disturbed else good)[index].append(taken)
-    return [a or b for a, b in zip(good, poor, strict=True)]
+            taken[index] += [one_step(trainer) for _ in range(_STEPS_A_ROUND)]
+    return taken
 
 
-def one_step(trainer: Trainer) -> tuple[float, float]:
-    """Train one step; return its seconds, and the seconds that this thread had the processor."""
+def one_step(trainer: Trainer) -> float:
+    """Train one step and return its seconds; on a CPU without those in which the processor worked for others."""
     start, used = time.perf_counter(), time.thread_time()
     trainer._step()
     if trainer.device.type == "cuda":
         torch.cuda.synchronize()
     elif trainer.device.type == "mps":
         torch.mps.synchronize()
-    return time.perf_counter() - start, time.thread_time() - used
+    seconds, used = time.perf_counter() - start, time.thread_time() - used
+    taken_away = trainer.device.type == "cpu" and seconds - used > _TAKEN_AWAY_FRACTION * seconds
+    return used if taken_away else seconds
 
 
 def typical(seconds: Sequence[float]) -> float:
-    """Return the lower quartile: what a quiet machine does, robust to the neighbours' noise and to one lucky step."""
-    return float(np.quantile(seconds, 0.25))
+    """Return the lowest decile: what a quiet machine does, whatever its neighbours did meanwhile."""
+    return float(np.quantile(seconds, 0.1))
 
 
 def memory_peaks(cases: Sequence[Case], seconds: float, device: str) -> list[float]:

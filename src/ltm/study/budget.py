@@ -5,9 +5,12 @@ Reads: the bill, the size of the work folder. Writes: nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltm.errors import BudgetError
@@ -39,11 +42,10 @@ def spent(seconds: float, watts: float, prices: ForecastSection, work: WorkFolde
 def folder_bytes(work: WorkFolder) -> int:
     """Return the bytes of all files of a work folder; files that vanish meanwhile count nothing."""
     total = 0
-    for path in work.root.rglob("*") if work.root.is_dir() else []:
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue
+    for folder, _, names in os.walk(work.root):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(folder, name).stat().st_size
     return total
 
 
@@ -77,7 +79,8 @@ def _whole(name: str, bill: Mapping[str, Any], gone: Mapping[str, float]) -> tup
     """Return middle, low and high of the whole study, what is spent included."""
     if name == "disk":
         low, high = bill["disk_bytes_range"]
-        return float(bill["disk_bytes"]), max(gone[name], float(low)), max(gone[name], float(high))
+        middle, low, high = (max(gone[name], float(x)) for x in (bill["disk_bytes"], low, high))
+        return middle, low, high
     if name == "hours":
         left, low, high = (bill[key] / 3600 for key in ("seconds", "seconds_low", "seconds_high"))
     else:
@@ -145,6 +148,7 @@ class _Offer:
 
     def __init__(self, settings: StudySettings, forecast: Forecast, gone: Mapping[str, float], n_books: int) -> None:
         self.settings, self.forecast, self.gone, self.n_books = settings, forecast, gone, n_books
+        self._designs: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.before = self._power(settings)
 
     def variants(self) -> dict[str, Any] | None:
@@ -228,8 +232,7 @@ class _Offer:
     def _forecast(self, changes: Mapping[str, Any]) -> Forecast:
         """Return the forecast of the changed study; what is done already is not counted as saved."""
         settings, load, costs = self._changed(changes), self.forecast.load, self.forecast.costs
-        _, design = draw(settings.sets, self._books(), settings.seed)
-        n_runs = int(design["n_runs"])
+        n_runs = int(self._design(settings)["n_runs"])
         n_params = settings.model.shape(settings.tokens.vocab_size).n_params
         speed = (load.n_params / n_params) ** _SPEED_BY_SIZE
         changed = dataclasses.replace(
@@ -250,17 +253,22 @@ class _Offer:
         )
         return dataclasses.replace(self.forecast, load=changed, costs=priced)
 
-    def _books(self) -> list[Any]:
+    def _design(self, settings: StudySettings) -> dict[str, Any]:
+        """Return the counts of a design; they do not depend on the books, so that one a set stands for all."""
         from ltm.study.plan import stand_in
 
-        return [stand_in(i) for i in range(max(self.n_books, self.settings.sets.books_per_set))]
+        key = (settings.sets.count, *settings.sets.shares.model_dump().values())
+        if key not in self._designs:
+            section = settings.sets.model_copy(update={"books_per_set": 1})
+            self._designs[key] = draw(section, [stand_in(0)], settings.seed)[1]
+        return self._designs[key]
 
     def _fits(self, changes: Mapping[str, Any]) -> bool:
         rows = held(self.settings.budget, self._forecast(changes).bill(self.settings), self.gone)
         return all(row["verdict"] in (WITHIN, AT_RISK) for row in rows)
 
     def _power(self, settings: StudySettings) -> dict[str, Any]:
-        _, design = draw(settings.sets, self._books(), settings.seed)
+        design = self._design(settings)
         blocks = design["templates"]
         return power(design["n_sets"], self.n_books, settings.sets.books_per_set, blocks["order"], blocks["gaps"])
 

@@ -65,7 +65,10 @@ class Builder:
         forecast = write_forecast(self.settings, self.work, self._workers, self.progress)
         begun = any(self.work.path("runs").glob("*/run.json"))  # then the watch alone decides
         if not self.over_budget and not begun:
-            rows = budget.held(self.settings.budget, forecast, self._spent(0.0, True))
+            before = float(forecast.get("spent_seconds", 0.0))  # this start is in the forecast itself
+            watts = float(forecast.get("watts", 0.0))
+            gone = budget.spent(before, watts, self.settings.forecast, self.work)
+            rows = budget.held(self.settings.budget, forecast, gone)
             budget.refuse_if_over(rows)
             if text := budget.warning(rows):
                 self.progress.say(text)
@@ -175,7 +178,10 @@ def _all_of(forecast: dict[str, Any]) -> list[str]:
 
 
 def _bank_interrupted(work: WorkFolder, timings: dict[str, Any]) -> None:
-    """Count the time of a start that was killed: from its beginning to the last sign of life in the folder."""
+    """Count the time of a start that was killed: from its beginning to the last sign of life in the folder.
+
+    What it spent beside its stages counts too.
+    """
     current, began = timings.get("current"), timings.get("began")
     if not current and not began:
         return
@@ -184,3 +190,6 @@ def _bank_interrupted(work: WorkFolder, timings: dict[str, Any]) -> None:
     if current:
         spent = max(0.0, last - current["started"])
         timings["stages"][current["stage"]] = timings["stages"].get(current["stage"], 0.0) + spent
+    if began:
+        in_stages = sum(timings["stages"].values()) - timings.get("before", 0.0)
+        timings["other"] = timings.get("other", 0.0) + max(0.0, last - began - in_stages)

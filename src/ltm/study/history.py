@@ -20,22 +20,13 @@ from typing import Any
 
 from ltm.errors import StoreError
 from ltm.forecast.bill import Costs
-from ltm.store import fingerprint, json_safe, read_json, write_json
+from ltm.store import cache_folder, fingerprint, json_safe, read_json, write_json
 
 _LINES = 200  # read back at most
 _STUDIES = 20  # the newest of a machine
 _PRIOR_STUDIES = 3.0  # how many studies the rehearsal itself counts for
 _FARTHEST = math.log(1.6)  # beyond it a study was disturbed, and says nothing about the stage
 _PLAN_SECONDS = 24 * 3600.0  # a rehearsal of the day before may have met another machine state
-
-
-def cache_folder() -> Path:
-    """Return where measurements of this machine are kept."""
-    named = os.environ.get("LTM_CACHE")
-    if named:
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ltm"
 
 
 def version() -> str:
@@ -89,7 +80,7 @@ def rows(machine: str, of_version: str) -> list[dict[str, Any]]:
     for line in lines[-_LINES:]:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and row.get("machine") == machine and row.get("version") == of_version:
             found.append(row)
@@ -99,6 +90,8 @@ def rows(machine: str, of_version: str) -> list[dict[str, Any]]:
 def corrections(past: list[dict[str, Any]]) -> dict[str, float]:
     """Return by stage how many times longer it took than was forecast, shrunk towards 1 while few studies tell.
 
+    What is not a pair of numbers is passed over.
+
     >>> corrections([{"stages": {"books": [10.0, 12.0]}}, {"stages": {"books": [5.0, 6.0]}}])
     {'books': 1.075683962557257}
     """
@@ -106,7 +99,7 @@ def corrections(past: list[dict[str, Any]]) -> dict[str, float]:
     for row in past:
         stages = row.get("stages")
         for name, pair in stages.items() if isinstance(stages, dict) else []:
-            forecast, measured = (float(x) for x in pair)
+            forecast, measured = _pair(pair)
             if forecast > 0.5 and measured > 0.5 and abs(math.log(measured / forecast)) <= _FARTHEST:
                 logs.setdefault(name, []).append(math.log(measured / forecast))
     return {
@@ -115,11 +108,24 @@ def corrections(past: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def store_plan(key: str, costs: Costs, library: Mapping[str, Any]) -> None:
-    """Keep a rehearsal, so that the run that follows need not repeat it."""
-    value = {"costs": dataclasses.asdict(costs), "library": dict(library), "made_at": time.time()}
+def _pair(value: Any) -> tuple[float, float]:
+    """Return two numbers that were forecast and measured; zeros for anything else, which tell nothing."""
     try:
-        write_json(cache_folder() / "plans" / f"{key}.json", value)
+        forecast, measured = (float(x) for x in (value if isinstance(value, list) else ()))
+        return (forecast, measured) if math.isfinite(forecast + measured) else (0.0, 0.0)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0, 0.0
+
+
+def store_plan(key: str, costs: Costs, library: Mapping[str, Any]) -> None:
+    """Keep a rehearsal, so that the run that follows need not repeat it; those too old to be used are deleted."""
+    value = {"costs": dataclasses.asdict(costs), "library": dict(library), "made_at": time.time()}
+    folder = cache_folder() / "plans"
+    try:
+        for path in folder.glob("*.json"):
+            if time.time() - path.stat().st_mtime > _PLAN_SECONDS:
+                path.unlink(missing_ok=True)
+        write_json(folder / f"{key}.json", value)
     except (StoreError, OSError):
         return
 
@@ -130,8 +136,10 @@ def stored_plan(key: str) -> tuple[Costs, dict[str, Any]] | None:
         value = read_json(cache_folder() / "plans" / f"{key}.json")
         if not 0 <= time.time() - float(value["made_at"]) <= _PLAN_SECONDS:
             return None
+        if set(value["costs"]) != {f.name for f in dataclasses.fields(Costs)}:  # of another ltm
+            return None
         return costs_from(value["costs"]), dict(value["library"])
-    except (StoreError, OSError, KeyError, TypeError, ValueError):
+    except (StoreError, OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
 
 

@@ -22,7 +22,7 @@ from ltm.books import stage as books_stage
 from ltm.books.catalogue import read_catalogue
 from ltm.config import Section
 from ltm.errors import LtmError
-from ltm.forecast.bill import Costs, Workload, price
+from ltm.forecast.bill import Costs, Workload, draw_watts, energy_and_money, price
 from ltm.forecast.power import in_words, power
 from ltm.progress import Progress
 from ltm.records import Book
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 Pool = Callable[[], "LocalExecutor"]
 _BESIDE_SECONDS = 0.4  # the study checked, its folder locked, what stands looked up
 _YOUNG_SECONDS = 20.0  # a process that was started for this study is not older when it begins
-_ABOUT = ("sets", "model", "tokens", "runs", "evalset")
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def write_forecast(settings: StudySettings, work: WorkFolder, pool: Pool, progre
     if path.exists():
         stored: dict[str, Any] = read_json(path)
         if stored.get("made_for") == about and "costs" in stored:
-            return stored
+            return _priced_now(settings, path, stored)
     age, began = process_age(), time.monotonic()
     forecast = _forecast(settings, work, pool, BRIEF, progress)
     if forecast.rehearsed:  # it was part of the run: its seconds are spent, and the workers are warm
@@ -111,6 +110,7 @@ def write_forecast(settings: StudySettings, work: WorkFolder, pool: Pool, progre
     bill = {
         **forecast.bill(settings),
         "made_for": about,
+        "spent_seconds": _seconds_so_far(work),
         "costs": dataclasses.asdict(forecast.costs),
         "library": dataclasses.asdict(forecast.library),
     }
@@ -125,9 +125,28 @@ def write_forecast(settings: StudySettings, work: WorkFolder, pool: Pool, progre
     return bill
 
 
+def _priced_now(settings: StudySettings, path: Path, stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored forecast at the present prices, and keep it so."""
+    prices = settings.forecast
+    if "n_workers" not in stored or "device" not in stored:
+        return stored
+    watts = draw_watts(prices.watts, stored["n_workers"], stored["device"])
+    money = [
+        energy_and_money(stored[key], watts, prices.usd_per_kwh, prices.usd_per_hour)
+        for key in ("seconds", "seconds_low", "seconds_high")
+    ]
+    (kwh, usd), *ends = money
+    changed: dict[str, Any] = {"watts": watts, "energy_kwh": kwh, "cost_usd": usd}
+    changed |= {"energy_kwh_range": [end[0] for end in ends], "cost_usd_range": [end[1] for end in ends]}
+    if any(stored.get(key) != value for key, value in changed.items()):
+        stored = {**stored, **changed}
+        write_json(path, stored)
+    return stored
+
+
 def made_for(settings: StudySettings) -> str:
-    """Return what a stored forecast is about; other settings do not change what is to be done."""
-    return fingerprint([getattr(settings, name).model_dump() for name in _ABOUT])
+    """Return what a stored forecast is about: all that a rehearsal is about. Prices can be changed in it."""
+    return plan_key(settings)
 
 
 def plan_key(settings: StudySettings) -> str:
@@ -156,9 +175,19 @@ def _known_costs(settings: StudySettings, work: WorkFolder, effort: Effort) -> t
     if begun.exists() and any(work.path("runs").glob("*/run.json")):
         stored = read_json(begun)
         if stored.get("made_for") == made_for(settings) and "costs" in stored:
-            return history.costs_from(stored["costs"]), Library(**stored["library"])
+            library = _library_from(stored.get("library"))
+            return None if library is None else (history.costs_from(stored["costs"]), library)
     known = history.stored_plan(plan_key(settings)) if effort is BRIEF else None
-    return None if known is None else (known[0], Library(**known[1]))
+    library = None if known is None else _library_from(known[1])
+    return None if known is None or library is None else (known[0], library)
+
+
+def _library_from(value: Any) -> Library | None:
+    """Return a library as it was stored, None for that of another ltm: then the study is rehearsed again."""
+    try:
+        return Library(**value)
+    except TypeError:
+        return None
 
 
 def _rehearsed_costs(
@@ -257,13 +286,19 @@ def stand_in(index: int) -> Book:
 
 def spent_so_far(work: WorkFolder, watts: float, settings: StudySettings) -> dict[str, float]:
     """Return what the study has taken over all starts: hours, kWh, USD, and bytes on disk."""
+    seconds = _seconds_so_far(work)
     path = work.path("timings.json")
-    timings = read_json(path) if path.exists() else {"stages": {}}
-    seconds = sum(timings["stages"].values()) + timings.get("other", 0.0)
-    current = timings.get("current")
+    current = read_json(path).get("current") if path.exists() else None
     if current and budget.is_held(work):
         seconds += time.time() - current["started"]
     return budget.spent(seconds, watts, settings.forecast, work)
+
+
+def _seconds_so_far(work: WorkFolder) -> float:
+    """Return the seconds of all earlier starts, and of the stages that this one has ended."""
+    path = work.path("timings.json")
+    timings = read_json(path) if path.exists() else {"stages": {}}
+    return float(sum(timings["stages"].values()) + timings.get("other", 0.0))
 
 
 def record(settings: StudySettings, work: WorkFolder, forecast: dict[str, Any]) -> None:

@@ -118,7 +118,7 @@ def rehearse(
     Raises:
         LtmError: the library or the model cannot be used at all.
     """
-    with _folder() as scratch:
+    with _folder(pool) as scratch:
         progress.say("plan      a part of the library is read, cleaned and turned into tokens and questions")
         costs, library = _library(settings, work, scratch, effort)
         recipe = Recipe(settings.sets, settings.model, settings.runs)
@@ -154,11 +154,16 @@ def rehearse(
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[WorkFolder]:
-    with tempfile.TemporaryDirectory(prefix="ltm-plan-") as name:
+def _folder(pool: LocalExecutor) -> Iterator[WorkFolder]:
+    """Give a folder that is deleted; workers that a stop leaves at work end before, else they would make it again."""
+    with tempfile.TemporaryDirectory(prefix="ltm-plan-", ignore_cleanup_errors=True) as name:
         work = WorkFolder(Path(name) / "work")
         work.create()
-        yield work
+        try:
+            yield work
+        except BaseException:
+            pool.close(graceful=False)  # what they train is thrown away
+            raise
 
 
 def _library(settings: StudySettings, work: WorkFolder, scratch: WorkFolder, effort: Effort) -> tuple[Costs, Library]:

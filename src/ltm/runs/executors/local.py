@@ -181,7 +181,8 @@ def keep_freed_memory() -> None:
     for their pages again, 8-25 % of its time on a CPU. Does nothing without glibc."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        if not libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30):  # glibc before 2.35 refuses more than half a heap
+            libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
