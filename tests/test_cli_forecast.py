@@ -284,3 +284,8 @@ def test_the_examples_of_the_docs_hold():
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_claims_stand_for_themselves(capsys):
+    assert main(["forecast", "--claim", "--model", "7b"]) == 2
+    assert "--model does not go with --claim" in capsys.readouterr().err

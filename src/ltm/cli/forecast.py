@@ -198,11 +198,18 @@ def _output_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _question(options: argparse.Namespace) -> Any:
+    from ltm.forecast.question import Question
+
+    return Question(**_asked(options))
+
+
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of a question that flags have filled."""
     from dataclasses import fields
 
     from ltm.forecast.question import Question
 
-    return Question(**{f.name: getattr(options, f.name) for f in fields(Question) if hasattr(options, f.name)})
+    return {f.name: getattr(options, f.name) for f in fields(Question) if hasattr(options, f.name)}
 
 
 def _width() -> int:
@@ -220,6 +227,11 @@ def _forecast(options: argparse.Namespace) -> int:
     if options.claim is not None:
         from ltm.forecast.claims import claims_table, read_claims
 
+        if asked := list(_asked(options)):
+            raise InputError(
+                f"--{asked[0].replace('_', '-')} does not go with --claim",
+                "the file of claims says model, card and data of each; `ltm forecast --claim` alone shows an example",
+            )
         return _show(claims_table(read_claims(options.claim)), options)
     from ltm.forecast import answer
     from ltm.forecast.question import ask
