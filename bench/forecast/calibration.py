@@ -85,7 +85,7 @@ def time_case(case: Case, seconds: float) -> list[float]:
     taken = [steps.one_step(trainer)]
     while time.perf_counter() < end:
         taken.append(steps.one_step(trainer))
-    return taken
+    return steps.undisturbed(taken)
 
 
 def measure(cases: list[Case], n_workers: int) -> list[float]:

@@ -97,8 +97,11 @@ def test_killed_at_random_moments_it_ends_with_the_same_findings(finished, tmp_p
     while code is None:
         with open(log, "wb") as stderr:
             process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=stderr)
+            deadline = time.time() + 120  # the first start rehearses first; the moments are for the stages
+            while not (tmp_path / "forecast.json").exists() and process.poll() is None and time.time() < deadline:
+                time.sleep(0.05)
             try:
-                code = process.wait(timeout=moments.uniform(4, 12) if kills < 6 else 300)
+                code = process.wait(timeout=moments.uniform(1, 4) if kills < 6 else 300)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -83,7 +83,7 @@ def _scoring(device: str) -> dict[str, float]:
     tokens = tokens.to(device)
     trained, scored = [], []
     for _ in range(2 * _ROUNDS):
-        trained.append(one_step(trainer))
+        trained.append(one_step(trainer)[0])
         start = time.perf_counter()
         with torch.inference_mode():
             float(trainer.model.head(trainer.model.hidden(tokens)[:, -32:]).float().logsumexp(-1).sum())
@@ -114,7 +114,7 @@ def compile_costs(device: str) -> dict[str, float]:
     for trainer in (plain, compiled):
         for _ in range(2):
             one_step(trainer)
-    times = [(one_step(plain), one_step(compiled)) for _ in range(8)]
+    times = [(one_step(plain)[0], one_step(compiled)[0]) for _ in range(8)]
     slow, fast = (typical(column) for column in zip(*times, strict=True))
     return {"compile_seconds": max(0.0, first - fast), "compile_speedup": slow / fast}
 

@@ -109,7 +109,7 @@ def time_steps(cases: Sequence[Case], seconds: float, rounds: int, device: str) 
     end = time.perf_counter() + seconds
     one_thread()
     trainers: list[Trainer | None] = [None] * len(cases)
-    taken: list[list[float]] = [[] for _ in cases]
+    taken: list[list[tuple[float, float]]] = [[] for _ in cases]
     for turn in range(rounds):
         for index, case in enumerate(cases):
             if time.perf_counter() > end and (turn or index >= _FEWEST_CASES):
@@ -120,20 +120,28 @@ def time_steps(cases: Sequence[Case], seconds: float, rounds: int, device: str) 
                 for _ in range(_WARM_STEPS):
                     one_step(trainer)
             taken[index] += [one_step(trainer) for _ in range(_STEPS_A_ROUND)]
-    return taken
+    return [undisturbed(steps) for steps in taken]
 
 
-def one_step(trainer: Trainer) -> float:
-    """Train one step and return its seconds; on a CPU without those in which the processor worked for others."""
+def undisturbed(steps: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the seconds of the steps that had the processor for themselves.
+
+    Where there are none, the middle of the processor's own seconds stands in: single ones of them can be too low.
+    """
+    alone = [seconds for seconds, used in steps if seconds - used <= _TAKEN_AWAY_FRACTION * seconds]
+    return alone or ([float(np.median([used for _, used in steps]))] if steps else [])
+
+
+def one_step(trainer: Trainer) -> tuple[float, float]:
+    """Train one step; return its seconds, and the seconds that this thread had the processor (all, on a GPU)."""
     start, used = time.perf_counter(), time.thread_time()
     trainer._step()
     if trainer.device.type == "cuda":
         torch.cuda.synchronize()
     elif trainer.device.type == "mps":
         torch.mps.synchronize()
-    seconds, used = time.perf_counter() - start, time.thread_time() - used
-    taken_away = trainer.device.type == "cpu" and seconds - used > _TAKEN_AWAY_FRACTION * seconds
-    return used if taken_away else seconds
+    seconds = time.perf_counter() - start
+    return seconds, time.thread_time() - used if trainer.device.type == "cpu" else seconds
 
 
 def typical(seconds: Sequence[float]) -> float:
