@@ -59,7 +59,7 @@ def test_saved_memory_is_near_what_autograd_saves(case):
     saved = sum(t.untyped_storage().nbytes() for t in storages.values())
     casts = 2 * case.config.n_params if case.dtype == "bfloat16" else 0
     assert hidden.requires_grad
-    assert memory_parts(case)["activations"] + casts == pytest.approx(saved, rel=0.3)
+    assert memory_parts(case)["activations"] + casts == pytest.approx(saved, rel=0.15)
 
 
 def test_every_piece_of_the_plan_runs_and_is_timed():
@@ -109,6 +109,12 @@ def test_steps_are_timed_in_rounds_and_memory_grows():
     bigger = dataclasses.replace(case, config=dataclasses.replace(case.config, n_embd=64, vocab_size=8000))
     first, second = calibrate_steps.memory_peaks([case, bigger], 60.0, "cpu")
     assert 50e6 < first <= second
+
+
+def test_a_step_whose_processor_was_taken_away_does_not_count():
+    assert calibrate_steps.undisturbed([(1.0, 1.0), (5.0, 2.0), (1.1, 1.09)]) == [1.0, 1.1]
+    assert calibrate_steps.undisturbed([(5.0, 2.0), (4.0, 0.1), (6.0, 3.0)]) == [2.0]  # all disturbed: the middle
+    assert calibrate_steps.undisturbed([]) == []
 
 
 def test_costs_are_measured_in_their_units():

@@ -27,7 +27,7 @@ from ltm.store import fingerprint
 from ltm.units import format_bytes, format_count, format_seconds
 
 SECONDS = 60.0
-_PIECES_FRACTION, _STEPS_FRACTION, _BUSY_FRACTION = 0.21, 0.35, 0.16  # of the time given; the rest takes what it takes
+_PIECES_FRACTION, _STEPS_FRACTION, _BUSY_FRACTION = 0.2, 0.32, 0.14  # of the time given; the rest takes what it takes
 _MEMORY_FRACTION = 0.2
 _QUIET_FRACTION = 0.25  # a wider range than this is not the model's fault
 _MOST_ROUNDS = 12
