@@ -42,7 +42,7 @@ def main() -> None:
                 for width in given.widths:
                     tab = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=theme)
                     tab.goto(f"{page.as_uri()}#{given.hash}&lang={language}")
-                    tab.wait_for_function("document.getElementById('time').textContent !== ''")
+                    tab.wait_for_selector("#time:not(:empty)")  # a function would be stopped by the page's own policy
                     path = given.folder / f"forecast_{language}_{theme}_{width}.png"
                     tab.screenshot(path=str(path), full_page=True)
                     print(path, tab.evaluate("document.documentElement.dataset.milliseconds"), "ms to draw")

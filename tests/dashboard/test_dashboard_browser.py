@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 from synthetic_study import HOSTILE, write_study
 
+from chromium import CHROMIUM
 from ltm.dashboard.section import DashboardSection
 from ltm.dashboard.stage import build
 from ltm.progress import Progress
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 CHARTS = ("ranks", "book", "feature", "order", "dose", "gap", "reliability", "curves", "time", "genres")
 
 pytestmark = [
@@ -50,15 +48,6 @@ class Opened:
 def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = write_study(tmp_path_factory.mktemp("browser"), titles=HOSTILE)
     return build(DashboardSection(), work, Progress(quiet=True))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as play:
-        started = play.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

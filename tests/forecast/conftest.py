@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened_page import ARGUMENTS, CHROMIUM, HOSTILE, Opened
+from opened_page import HOSTILE, Opened
 
 from ltm.forecast.devices import device
 from ltm.forecast.page import write_page
@@ -16,15 +16,6 @@ from ltm.forecast.page import write_page
 @pytest.fixture(scope="module")
 def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_page(tmp_path_factory.mktemp("forecast") / "page.html", devices=[device(HOSTILE)])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as play:
-        started = play.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -6,9 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 HOSTILE = {"name": "<img src=x onerror=alert(1)>", "memory_gib": 24.0, "bandwidth_gbps": 1000.0, "bf16_tflops": 100.0}
 
 

@@ -144,7 +144,7 @@ def test_a_machine_that_was_never_probed_has_no_record_and_says_nothing(cache):
 
 def test_another_machine_has_another_record(cache, monkeypatch):
     save_machine(machine())
-    monkeypatch.setattr(machines, "_cpu_model", lambda: "Another Processor 9000")
+    monkeypatch.setattr(machines, "cpu_model", lambda: "Another Processor 9000")
     assert load_machine() is None
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened_page import CHROMIUM, HOSTILE, Opened
+from opened_page import HOSTILE, Opened
 
+from chromium import CHROMIUM
 from ltm.forecast.page_state import state_of
 from ltm.forecast.question import Question, ask
 

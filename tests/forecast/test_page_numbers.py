@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from opened_page import CHROMIUM, Opened, same
+from opened_page import Opened, same
 
+from chromium import CHROMIUM
 from ltm.errors import LtmError
 from ltm.forecast import estimate, fits, formulas, render
 from ltm.forecast.answer import Answer, answer, energy_kwh, fitting_words, hours, memory_gib, speed

@@ -20,8 +20,9 @@ from ltm.sets.design import draw
 from ltm.store import WorkFolder, as_json, read_json, write_json
 from ltm.study import budget, history
 from ltm.study.build import _bank_interrupted
-from ltm.study.plan import Forecast, _library_from, made_for, plan_key, stand_in, write_forecast
-from ltm.study.rehearsal import Library, Recorder, _line
+from ltm.study.effort import Library
+from ltm.study.plan import Forecast, _library_from, plan_key, stand_in, write_forecast
+from ltm.study.rehearsal import Recorder, _line
 from ltm.study.status import status
 
 SMALL = {
@@ -212,7 +213,7 @@ def test_runs_under_way_write_a_checkpoint_when_the_budget_is_reached(tmp_path):
     study = small_study(tmp_path / "w", **long)
     study.run("evalset", QUIET)
     costs = Costs(tokens_per_second=1e9, run_seconds=0.0)
-    forecast = {"made_for": made_for(study.settings), "costs": dataclasses.asdict(costs), "stages": [], "watts": 0.0}
+    forecast = {"made_for": plan_key(study.settings), "costs": dataclasses.asdict(costs), "stages": [], "watts": 0.0}
     forecast |= {"seconds": 1.0, "seconds_low": 0.5, "seconds_high": 2.0, "n_runs": 14, "n_workers": 2}
     write_json(study.work.path("forecast.json"), forecast)
     more = [part for key, value in long.items() for part in ("--set", f"{key}={value}")]
@@ -357,7 +358,7 @@ def test_a_plan_is_of_one_study_and_one_library(tmp_path):
     one, other = (small_study(tmp_path, **{"budget.hours": hours}).settings for hours in (1, 2))
     assert plan_key(one) == plan_key(other)
     changes = ({}, {"books.max_books": 30}, {"patterns.redraws": 299}, {"scores.bank": "b"}, {"seed": 2})
-    assert len({made_for(small_study(tmp_path, **change).settings) for change in changes}) == len(changes)
+    assert len({plan_key(small_study(tmp_path, **change).settings) for change in changes}) == len(changes)
 
 
 def test_a_forecast_that_stands_takes_the_present_prices_and_knows_what_was_spent(planned, tmp_path):

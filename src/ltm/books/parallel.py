@@ -55,10 +55,15 @@ def prepare_file(task: FileTask) -> Outcome:
     return outcome
 
 
+def most_workers() -> int:
+    """Return how many processes read a library that is large enough."""
+    return min(len(os.sched_getaffinity(0)), _MAX_WORKERS)
+
+
 def prepare_all(tasks: Sequence[FileTask]) -> Generator[Outcome, None, None]:
     """Yield the outcome of every task in the order of the tasks."""
     done = 0
-    workers = min(len(os.sched_getaffinity(0)), _MAX_WORKERS, len(tasks))
+    workers = min(most_workers(), len(tasks))
     if workers > 1 and sum(task.file.n_bytes for task in tasks) >= _MIN_BYTES:
         try:
             for outcome in _on_all_cores(tasks, workers):

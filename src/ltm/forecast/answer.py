@@ -55,10 +55,8 @@ def bill_of(asked: Asked, found: Forecast) -> Bill:
     """Return the bill of a question's data in a setup: padding counts as work, evaluation and tokenizing are in it."""
     faster = here.scoring_speedup(found)
     extra = {"evaluate": evaluation_seconds(found.tokens_per_second, asked.distinct_tokens, faster)}
-    paid = bill(found, asked.tokens / asked.packing, asked.prices, asked.distinct_tokens, extra)
-    if asked.this_machine and found.measured:
-        return here.rebilled(paid, found, asked.shape.parameters, asked.distinct_tokens)
-    return paid
+    measured = here.fixed_seconds(found, asked.shape.parameters, asked.distinct_tokens)
+    return bill(found, asked.tokens / asked.packing, asked.prices, asked.distinct_tokens, extra, measured)
 
 
 def speed(found: Forecast, packing: float = 1.0) -> Amount:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,6 +93,7 @@ def arrays(c: Columns, d: Columns) -> dict[str, Any]:
         "memory": formulas.memory_bytes(c, d, k),
         "spread": spread,
         "watts": formulas.power_watts(c, d, k),
+        "peak_flops": formulas_page.nominal_peak(c, d),
         "tokens_per_second": step["step_tokens"] / step["total"],
     }
 
@@ -117,7 +118,12 @@ def forecast(case: Case, device: Device) -> Forecast:
 
 
 def bill(
-    result: Forecast, tokens: float, prices: Prices, distinct_tokens: float = 0.0, extra: dict[str, float] | None = None
+    result: Forecast,
+    tokens: float,
+    prices: Prices,
+    distinct_tokens: float = 0.0,
+    extra: Mapping[str, float] | None = None,
+    measured: Mapping[str, float] | None = None,
 ) -> Bill:
     """Return the bill of training on so many tokens.
 
@@ -126,6 +132,7 @@ def bill(
         tokens: Tokens to train on, repetitions counted.
         distinct_tokens: Tokens that have to be tokenized first; 0 = done before.
         extra: Seconds of other work, by name (evaluation, for example).
+        measured: Fixed seconds that were measured, in place of usual ones of the same name.
 
     Raises:
         InputError: there are no tokens.
@@ -134,6 +141,7 @@ def bill(
         raise InputError(f"{tokens:g} tokens cannot be trained on", "give --tokens 10B, or --books and --pages")
     c, d = case_columns([result.case]), device_columns([result.device])
     fixed = {name: float(np.ravel(v)[0]) for name, v in formulas.fixed_seconds(c, d, distinct_tokens).items()}
+    fixed |= measured or {}
     beside = sum(fixed.values()) + sum((extra or {}).values())
     speed = {name: getattr(result, name) for name in _SPEEDS}
     known = prices.watts is not None  # else the mean power is itself a forecast
@@ -189,7 +197,6 @@ def _one(found: dict[str, Any], i: int, case: Case, card: Device) -> Forecast:
     parts = {name: float(np.broadcast_to(step[name], step["total"].shape)[i]) for name in TIME_PARTS}
     held = {name: float(np.broadcast_to(memory[name], memory["total"].shape)[i]) for name in MEMORY_PARTS}
     reasons = {name: float(spread[name][i]) for name in REASONS}
-    peak = card.peak_flops * (2.0 if case.precision == 4 and card.fp8_flops else 1.0) * case.n_devices
     return Forecast(
         case=case,
         device=card,
@@ -199,7 +206,7 @@ def _one(found: dict[str, Any], i: int, case: Case, card: Device) -> Forecast:
         step_seconds=float(step["total"][i]),
         parts_seconds=parts,
         limited_by=_limited_by(step, i),
-        mfu=float(step["model_flops"][i]) * case.n_devices / float(step["total"][i]) / peak,
+        mfu=float(step["model_flops"][i]) * case.n_devices / float(step["total"][i] * found["peak_flops"][i]),
         peak_memory_bytes=total,
         peak_memory_low=total * float(spread["memory_low"][i]),
         peak_memory_high=total * float(spread["memory_high"][i]),

@@ -22,6 +22,8 @@ from numpy import ceil, exp, log, maximum, minimum, where
 Number = Any  # a float or an array of them
 Parts = dict[str, Number]
 
+BYTES_PER_TOKEN = 4.5  # of text, with the vocabularies in use
+
 
 def layout(c: Any) -> Parts:
     """Return how the work is dealt out: ranks, micro steps, and what one device holds of the model."""
@@ -414,7 +416,7 @@ def fixed_seconds(c: Any, d: Any, tokens: Number) -> Parts:
     """Return seconds that a run takes beside its steps, whatever their number: they outweigh short runs.
 
     Args:
-        tokens: Distinct tokens that have to be tokenized first, at 4.5 bytes a token, 80 MB/s on each machine's cores.
+        tokens: Distinct tokens that have to be tokenized first, at 80 MB/s on each machine's cores.
     """
     weights = parameters(c)["total"] * 4.0
     return {
@@ -422,6 +424,6 @@ def fixed_seconds(c: Any, d: Any, tokens: Number) -> Parts:
         "compile": where(c.kernels == 2, 30.0 + 1.5 * c.n_layer, 0.0),
         "warm_up": 5.0,
         "load_weights": where(c.continued > 0, weights / 2.0 / 1e9, 0.0),
-        "tokenize": tokens * 4.5 / (80e6 * layout(c)["nodes"]),
+        "tokenize": tokens * BYTES_PER_TOKEN / (80e6 * layout(c)["nodes"]),
         "save": weights / 1e9 + 2.0,
     }

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from ltm.errors import InputError
 from ltm.forecast.case import Case
 from ltm.forecast.devices import Device, device
-from ltm.forecast.estimate import Bill, Forecast
+from ltm.forecast.estimate import Forecast
+from ltm.forecast.formulas import BYTES_PER_TOKEN
 from ltm.model.sizes import ModelConfig
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ _DTYPES = {0.0: "float32", 3.0: "bfloat16"}
 _TIMED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp8": "float8"}
 _REASON = "shapes that the calibration of this machine left out were this far off"
 _UNMEASURED_RANGE = 2.5
-_BYTES_PER_TOKEN = 4.5  # of text, as in the bill of every training
 USUAL_SCORING_SPEEDUP = 3.0  # a forward pass takes about a third of a training step
 _SAMPLE_BYTES = 4e6  # of text that a tokenizer learns from
 _PARTS = {"matmul": "matmul", "attention": "attention", "elementwise": "elementwise", "loss": "vocabulary",
@@ -57,35 +57,26 @@ def measured(usual: Forecast) -> Forecast | None:
     )  # fmt: skip
 
 
-def rebilled(paid: Bill, found: Forecast, n_parameters: float, distinct_tokens: float) -> Bill:
-    """Return the bill with the start-up, compiling, tokenizing and saving that were measured in place of usual ones."""
-    record = _record(found.device)
+def fixed_seconds(found: Forecast, n_parameters: float, distinct_tokens: float) -> dict[str, float]:
+    """Return the start-up, compiling, tokenizing and saving measured here, by the names of the bill's fixed parts."""
+    record = _record(found.device) if found.measured else None
     if record is None:
-        return paid
+        return {}
     costs = record.costs
-    fixed = dict(paid.fixed_seconds)
+    fixed: dict[str, float] = {}
     if "worker_start_seconds" in costs:
         build = costs.get("build_seconds_per_parameter", 0.0) * n_parameters
         fixed |= {"start": costs["worker_start_seconds"] + build, "warm_up": found.step_seconds}
     if costs.get("encode_bytes_per_second"):
-        fixed["tokenize"] = distinct_tokens * _BYTES_PER_TOKEN / costs["encode_bytes_per_second"]
+        fixed["tokenize"] = distinct_tokens * BYTES_PER_TOKEN / costs["encode_bytes_per_second"]
         if costs.get("tokenizer_train_bytes_per_second") and not found.case.continued:
-            sample = min(_SAMPLE_BYTES, distinct_tokens * _BYTES_PER_TOKEN)
+            sample = min(_SAMPLE_BYTES, distinct_tokens * BYTES_PER_TOKEN)
             fixed["tokenize"] += sample / costs["tokenizer_train_bytes_per_second"]
     if found.case.kernels == 2 and "compile_seconds" in costs:
         fixed["compile"] = costs["compile_seconds"]
     if costs.get("weights_write_bytes_per_second"):
         fixed["save"] = 4.0 * n_parameters / costs["weights_write_bytes_per_second"]
-    more = sum(fixed.values()) - sum(paid.fixed_seconds.values())
-    before = (paid.seconds, paid.seconds_low, paid.seconds_high)
-    after = tuple(s + share * more for s, share in zip(before, (1.0, 0.5, 2.0), strict=True))
-    mid, low, high = (new / old for new, old in zip(after, before, strict=True))  # energy and money go with time
-    return dataclasses.replace(
-        paid, seconds=after[0], seconds_low=after[1], seconds_high=after[2], fixed_seconds=fixed,
-        energy_kwh=paid.energy_kwh * mid, energy_kwh_low=paid.energy_kwh_low * low,
-        energy_kwh_high=paid.energy_kwh_high * high, cost_usd=paid.cost_usd * mid, cost_usd_low=paid.cost_usd_low * low,
-        cost_usd_high=paid.cost_usd_high * high,
-    )  # fmt: skip
+    return fixed
 
 
 def unmeasured(usual: Forecast) -> Forecast:

@@ -19,6 +19,7 @@ import numpy as np
 from ltm.errors import ConfigError, InputError
 from ltm.forecast.constants import Constants
 from ltm.forecast.devices import Device
+from ltm.forecast.formulas import BYTES_PER_TOKEN
 from ltm.forecast.formulas_inference import inference, inference_memory
 from ltm.forecast.question import TOKENS_PER_PAGE
 from ltm.forecast.render import Amount, amount, single, wrapped
@@ -27,7 +28,6 @@ from ltm.units import format_count
 
 _GIB = 1024**3
 MEMORY_RANGE = 1.08  # programs differ in buffers and in what they keep unquantised
-_BYTES_PER_TOKEN = 4.5
 _INDEX_SHARE = 0.6  # size of an index of words beside its text
 
 
@@ -175,7 +175,7 @@ def _answered(model: Shape, card: Device, quant: str, case: InferenceCase) -> In
         prefill_limited_by=_largest(found, "prefill", ("compute", "bandwidth")),
         cards_needed=max(1, math.ceil(total * math.sqrt(MEMORY_RANGE) / (card.memory_bytes / _GIB)))
         if card.memory_bytes > 0 else int(case.n_devices),
-        index_bytes=case.rag_tokens * _BYTES_PER_TOKEN * (1 + _INDEX_SHARE),
+        index_bytes=case.rag_tokens * BYTES_PER_TOKEN * (1 + _INDEX_SHARE),
         index_seconds=case.rag_tokens * k.index_token_seconds,
     )  # fmt: skip
 

@@ -159,7 +159,7 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         torch_version = "none"
     return {
         "device": device,
-        "processor": _gpu_model() if device == "cuda" else _cpu_model(),
+        "processor": _gpu_model() if device == "cuda" else cpu_model(),
         "cores": cores,
         "memory_gib": round(memory / 1024**3),
         "torch": torch_version,
@@ -247,7 +247,8 @@ def _check(machine: Machine) -> None:
 
 
 @functools.cache
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return what the processor calls itself."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

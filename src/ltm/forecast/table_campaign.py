@@ -14,6 +14,7 @@ from ltm.errors import ConfigError, InputError
 from ltm.forecast import answer as answers
 from ltm.forecast.answer import Answer
 from ltm.forecast.campaign import Makespan, simulate
+from ltm.forecast.formulas import BYTES_PER_TOKEN
 from ltm.forecast.question import Question, ask
 from ltm.forecast.render import Amount, Column, Table, Value, single
 from ltm.forecast.workers import Range, WorkerKind, study_phases
@@ -21,7 +22,6 @@ from ltm.units import format_count, format_seconds
 
 _DEFAULT = {"books": "100", "pages": "500", "epochs": "3"}
 _LIBRARY_BYTES_PER_SECOND = 10e6  # reading, cleaning and tokenizing on one machine
-_BYTES_PER_TOKEN = 4.5
 _QUESTION_TOKENS = 2_000_000  # read by one model when it is scored on both banks
 _TUNING_TOKENS = 2_000_000.0  # of dialogues, for one of the best models
 _REPORT_SECONDS = 120.0
@@ -194,7 +194,7 @@ def _simulated(site: _Site, one: Answer, plan: Plan) -> Makespan:
         restart_seconds=beside, watts=watts, idle_watts=0.3 * watts, usd_per_hour=prices.usd_per_hour,
     )  # fmt: skip
     library = (plan.library_books or _LIBRARY_SIZE * _books(asked.distinct_tokens)) * 250_000.0
-    prepare = library * _BYTES_PER_TOKEN / _LIBRARY_BYTES_PER_SECOND
+    prepare = library * BYTES_PER_TOKEN / _LIBRARY_BYTES_PER_SECOND
     phases = study_phases(
         exploration_runs=plan.variants * plan.seeds,
         prepare_seconds=Range(prepare, prepare / 2, prepare * 2),

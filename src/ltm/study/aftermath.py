@@ -30,6 +30,7 @@ from ltm.runs.executors.local import Job, LocalExecutor
 from ltm.scores import stage as scores_stage
 from ltm.sets.design import draw
 from ltm.store import WorkFolder, write_rows
+from ltm.study.effort import Effort, Library
 from ltm.study.settings import StudySettings
 from ltm.tokens.tokenizer import load
 
@@ -48,8 +49,8 @@ def measure(
     pool: LocalExecutor,
     n_workers: int,
     costs: Costs,
-    library: Any,
-    effort: Any,
+    library: Library,
+    effort: Effort,
 ) -> Costs:
     """Add to the costs what comes after training.
 
@@ -70,8 +71,8 @@ def _scores(
     pool: LocalExecutor,
     n_workers: int,
     costs: Costs,
-    library: Any,
-    effort: Any,
+    library: Library,
+    effort: Effort,
 ) -> Costs:
     """Score the probes on a bank that takes seconds; scale to the bank that the study will have."""
     items, scale = _bank(settings, work, scratch, library)
@@ -102,7 +103,7 @@ def _scores(
     )
 
 
-def _bank(settings: StudySettings, work: WorkFolder, scratch: WorkFolder, library: Any) -> tuple[list[Item], float]:
+def _bank(settings: StudySettings, work: WorkFolder, scratch: WorkFolder, library: Library) -> tuple[list[Item], float]:
     """Return the study's own questions, or the rehearsed ones and how much longer the study's will be."""
     if work.path("evalset", "bank_a.parquet").exists():
         return read_bank(work, "a"), 1.0

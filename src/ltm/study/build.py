@@ -20,7 +20,7 @@ from ltm.runs import queue
 from ltm.runs.queue import Recipe
 from ltm.store import WorkFolder, fingerprint, read_json, write_json
 from ltm.study import budget
-from ltm.study.plan import process_age, record, write_forecast
+from ltm.study.processes import process_age
 from ltm.study.settings import StudySettings
 from ltm.study.standing import is_missing, stage_inputs, standing
 from ltm.study.watch import Watch
@@ -55,6 +55,8 @@ class Builder:
                 else:
                     self._stage(name)
         if before == 0.0 and forecast and len(self.built) == len(_all_of(forecast)):
+            from ltm.study.plan import record
+
             record(self.settings, self.work, forecast)  # a study done in one go tells how good the forecast was
         return {"built": self.built, "failed_runs": queue.failures(self.work, self.jobs)}
 
@@ -62,6 +64,8 @@ class Builder:
         """Forecast the study where there is training to do, and hold it against the budget."""
         if "runs" in standing(self.settings, self.work)[0]:
             return {}
+        from ltm.study.plan import write_forecast  # torch and scipy come with it: not for a study that is done
+
         forecast = write_forecast(self.settings, self.work, self._workers, self.progress)
         begun = any(self.work.path("runs").glob("*/run.json"))  # then the watch alone decides
         if not self.over_budget and not begun:

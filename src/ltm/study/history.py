@@ -15,11 +15,11 @@ import statistics
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from ltm.errors import StoreError
 from ltm.forecast.bill import Costs
+from ltm.forecast.machine import cpu_model
 from ltm.store import cache_folder, fingerprint, json_safe, read_json, write_json
 
 _LINES = 200  # read back at most
@@ -39,16 +39,7 @@ def version() -> str:
 
 def machine_id(device: str) -> str:
     """Return a fingerprint of what makes a machine fast or slow: processor, cores, graphics card."""
-    return fingerprint([platform.machine(), _processor(), len(os.sched_getaffinity(0)), _card(device)])
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
-    return next(names, platform.processor())
+    return fingerprint([platform.machine(), cpu_model(), len(os.sched_getaffinity(0)), _card(device)])
 
 
 def _card(device: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +29,8 @@ from ltm.runs import hardware, queue
 from ltm.sets.design import draw
 from ltm.store import WorkFolder, fingerprint, read_json, write_json
 from ltm.study import budget, history, rehearsal
-from ltm.study.rehearsal import BRIEF, THOROUGH, Effort, Library
+from ltm.study.effort import BRIEF, THOROUGH, Effort, Library
+from ltm.study.processes import process_age
 from ltm.study.settings import STAGES, StudySettings
 from ltm.study.standing import standing
 from ltm.units import format_bytes, format_count, format_seconds
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 Pool = Callable[[], "LocalExecutor"]
 _BESIDE_SECONDS = 0.4  # the study checked, its folder locked, what stands looked up
-_YOUNG_SECONDS = 20.0  # a process that was started for this study is not older when it begins
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def strength_of(settings: StudySettings, design: dict[str, Any], n_books: int) -
 def write_forecast(settings: StudySettings, work: WorkFolder, pool: Pool, progress: Progress) -> dict[str, Any]:
     """Forecast the study before its first run and say so; a forecast of the same work stands."""
     path = work.path("forecast.json")
-    about = made_for(settings)
+    about = plan_key(settings)
     if path.exists():
         stored: dict[str, Any] = read_json(path)
         if stored.get("made_for") == about and "costs" in stored:
@@ -144,11 +143,6 @@ def _priced_now(settings: StudySettings, path: Path, stored: dict[str, Any]) -> 
     return stored
 
 
-def made_for(settings: StudySettings) -> str:
-    """Return what a stored forecast is about: all that a rehearsal is about. Prices can be changed in it."""
-    return plan_key(settings)
-
-
 def plan_key(settings: StudySettings) -> str:
     """Return what a rehearsal is about: the settings, the library's files, the machine, the version."""
     parts = {name: value.model_dump() for name in STAGES if isinstance(value := getattr(settings, name), Section)}
@@ -174,7 +168,7 @@ def _known_costs(settings: StudySettings, work: WorkFolder, effort: Effort) -> t
     begun = work.path("forecast.json")
     if begun.exists() and any(work.path("runs").glob("*/run.json")):
         stored = read_json(begun)
-        if stored.get("made_for") == made_for(settings) and "costs" in stored:
+        if stored.get("made_for") == plan_key(settings) and "costs" in stored:
             library = _library_from(stored.get("library"))
             return None if library is None else (history.costs_from(stored["costs"]), library)
     known = history.stored_plan(plan_key(settings)) if effort is BRIEF else None
@@ -197,17 +191,6 @@ def _rehearsed_costs(
     machine = history.machine_id(hardware.pick_device(settings.runs))
     past = history.rows(machine, history.version())
     return dataclasses.replace(costs, factor=history.corrections(past)), library
-
-
-def process_age() -> float:
-    """Return how long this process has lived, if it was started a moment ago; Python's start is part of the bill."""
-    try:
-        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        uptime = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
-        age = uptime - float(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return age if 0 <= age < _YOUNG_SECONDS else 0.0
 
 
 def _with_runs(settings: StudySettings, work: WorkFolder, costs: Costs, jobs: list[queue.Job]) -> Costs:

@@ -27,7 +27,7 @@ from ltm.books import stage as books_stage
 from ltm.books.catalogue import TextStore, read_catalogue, write_catalogue
 from ltm.books.folder import BookFile, check_folder, list_files
 from ltm.books.manifest import find_manifest
-from ltm.errors import LtmError
+from ltm.books.parallel import most_workers
 from ltm.evalset import stage as evalset_stage
 from ltm.forecast.bill import Z90, Costs
 from ltm.progress import Progress, Task
@@ -39,6 +39,7 @@ from ltm.sets import stage as sets_stage
 from ltm.sets.section import SharesSection
 from ltm.store import WorkFolder
 from ltm.study import aftermath
+from ltm.study.effort import Effort, Library
 from ltm.study.processes import Load, children_peak_bytes, peak_bytes
 from ltm.study.settings import StudySettings
 from ltm.tokens import stage as tokens_stage
@@ -51,33 +52,6 @@ _LARGEST_FILE = 20_000_000  # in a sample; archives and collected works would cr
 _LOOKUP_GROWTH, _SORT_GROWTH = 0.1, 0.5
 _BUSY = 0.1  # of the processors: less is the noise of any machine
 _MOST_LOAD = 0.8  # what other programs took may be gone while the study runs, or may not: the range spans both
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much a rehearsal may do."""
-
-    library_bytes: int
-    run_seconds: float  # of one timed job
-    rounds: int
-    score_seconds: float  # of one model that answers questions
-    after: bool  # patterns and page too
-
-
-THOROUGH = Effort(24_000_000, 4.0, 3, 3.0, True)
-BRIEF = Effort(2_000_000, 1.0, 2, 0.7, False)  # it is part of the run, and is not to lengthen a small one
-
-
-@dataclass(frozen=True)
-class Library:
-    """What a library will be once it is read: measured where it stands, otherwise scaled up from a sample."""
-
-    n_files: int
-    file_bytes: float
-    train_books: int
-    train_bytes: float
-    held_out_books: float  # of both banks together
-    exact: bool
 
 
 @dataclass
@@ -173,13 +147,9 @@ def _library(settings: StudySettings, work: WorkFolder, scratch: WorkFolder, eff
         library = _from_catalogue(work, scratch, effort.library_bytes)
     else:
         costs, library = _read_sample(settings, scratch, effort.library_bytes)
-    costs = _after(costs, sets_seconds=_timed(lambda: _small_design(settings, scratch)))
+    costs = dataclasses.replace(costs, sets_seconds=_timed(lambda: _small_design(settings, scratch)))
     costs = _tokens(settings, scratch, costs, library.train_bytes)
     return _questions(settings, scratch, costs, library), library
-
-
-def _after(costs: Costs, **changes: Any) -> Costs:
-    return dataclasses.replace(costs, **changes)
 
 
 def _timed(action: Callable[[], Any]) -> float:
@@ -233,7 +203,7 @@ def _read_sample(settings: StudySettings, scratch: WorkFolder, limit: int) -> tu
     books = read_catalogue(scratch)
     train = [b for b in books if b.pool == "train"]
     scale = n_bytes / max(1.0, sum(sizes))
-    fixed, per_byte = _line(note.marks, sizes, hardware_cores())
+    fixed, per_byte = _line(note.marks, sizes, most_workers())
     tail = max(0.0, seconds - note.marks[-1])
     whole = scale <= 1.001
     library = Library(
@@ -264,13 +234,6 @@ def _line(marks: list[float], sizes: list[float], n_parallel: int) -> tuple[floa
         return 0.0, marks[-1] / max(1.0, sum(sizes))
     per_byte = (done[last] - done[first]) / n_bytes
     return max(0.0, done[first] - per_byte * sum(sizes[: first + 1])), per_byte
-
-
-def hardware_cores() -> int:
-    """Return how many processes read a large library."""
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def _files(settings: StudySettings) -> list[BookFile]:
@@ -331,7 +294,7 @@ def _tokens(settings: StudySettings, scratch: WorkFolder, costs: Costs, train_by
     scale = min(wanted, train_bytes) / max(1.0, min(wanted, n_bytes))  # the sample may hold less text than is wanted
     trained, encoded, end = note.marks[0], note.marks[-1] - note.marks[0], note.seconds - note.marks[-1]
     tokens = scratch.path("tokens", "tokens.bin").stat().st_size
-    return _after(
+    return dataclasses.replace(
         costs,
         tokens_seconds=trained * max(1.0, scale) + end,
         tokens_seconds_per_byte=encoded / max(1, n_bytes),
@@ -350,12 +313,9 @@ def _questions(settings: StudySettings, scratch: WorkFolder, costs: Costs, libra
     cut = note.seconds - note.marks[-1]
     more_held_out = max(1.0, library.held_out_books / max(1, n_held_out))
     more_text = max(1.0, library.train_bytes / max(1, train_bytes))
-    return _after(
+    return dataclasses.replace(
         costs,
         evalset_seconds=0.5 * cut,  # items are as many as are wanted; half of the work goes by the books they are from
         evalset_seconds_per_byte=compared / max(1, train_bytes) * more_text**_LOOKUP_GROWTH,
         evalset_seconds_per_book=(0.5 * cut + sorted_ * more_held_out**_SORT_GROWTH) / max(1, n_held_out),
     )
-
-
-__all__ = ["BRIEF", "THOROUGH", "Effort", "Library", "LtmError", "rehearse"]
