@@ -125,6 +125,8 @@ class Run:
     started_at: str  # ISO 8601, UTC
     finished_at: str
     versions: dict[str, str] = field(default_factory=dict)
+    compiled: bool = False
+    micro_batch_tokens: int = 0  # that fitted; 0 = not recorded
 
 
 @dataclass(frozen=True, slots=True)

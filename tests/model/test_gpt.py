@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ltm.model.gpt import GPT, init_weights
+from ltm.model.attention import plain_attention
+from ltm.model.gpt import GPT
+from ltm.model.init import init_weights
 from ltm.model.loss import linear_cross_entropy
 from ltm.model.sizes import SIZES, ModelConfig, nearest_sizes
 
@@ -67,15 +69,21 @@ def test_a_sliding_window_forgets():
     assert (difference[config.window :] == 0).all()
 
 
-def test_attention_equals_pytorchs_own():
-    config = SMALL[0]
-    from ltm.model.gpt import _attend, _mask
-
+@pytest.mark.parametrize("T", [24, 300])
+@pytest.mark.parametrize("window", [0, 7, 200])
+@pytest.mark.parametrize("documents", [False, True])
+def test_attention_equals_pytorchs_own(T, window, documents):
     g = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, h, 24, 8, generator=g) for h in (4, 2, 2))
-    ours = _attend(q, k, v, _mask(24, 0), config)
-    theirs = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    assert torch.allclose(ours, theirs, atol=1e-6)
+    q, k, v = (torch.randn(2, T, h, 8, generator=g) for h in (4, 2, 2))
+    documents_BT = (torch.rand(2, T, generator=g) < 0.1).cumsum(1) if documents else None
+    ours = plain_attention(q, k, v, 0.3, window, documents_BT)
+    row, column = torch.arange(T)[:, None], torch.arange(T)[None, :]
+    mask = (column <= row) & (column > row - (window or T))
+    if documents:
+        mask = mask & (documents_BT[:, :, None] == documents_BT[:, None, :])[:, None]
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    theirs = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3, enable_gqa=True)
+    assert torch.allclose(ours, theirs.transpose(1, 2), atol=1e-6)
 
 
 @pytest.mark.parametrize("n_rows", [7, 3000])

@@ -8,7 +8,8 @@ import torch
 
 from ltm.errors import StoreError
 from ltm.evalset.bank import bank_fingerprint
-from ltm.model.gpt import GPT, init_weights
+from ltm.model.gpt import GPT
+from ltm.model.init import init_weights
 from ltm.model.section import ModelSection
 from ltm.progress import Progress
 from ltm.query import query

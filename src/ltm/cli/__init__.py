@@ -15,6 +15,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ltm.cli.bench import add_bench
+from ltm.cli.export import add_export, export_verb
 from ltm.cli.forecast import add_forecast
 from ltm.errors import LtmError
 
@@ -87,11 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     _study_verb(verbs, "dashboard", _dashboard, "make the result page from what is there, also while a study runs")
     show = _study_verb(verbs, "show", _show, "print one book, run or variant")
     show.add_argument("id", help="a book id, run id or variant id, or the beginning of one")
+    add_export(_study_verb(verbs, "export", export_verb, "write trained runs as folders for Hugging Face transformers"))
     sql = _study_verb(verbs, "sql", _sql, "ask the tables of a study in SQL (DuckDB)")
     sql.add_argument("query", help='for example "select count(*) from scores"')
     schema = verbs.add_parser("schema", help="print the JSON Schema of a study file: every key with its meaning")
     schema.set_defaults(call=_schema)
     add_forecast(verbs)
+    add_bench(verbs)
     for verb in verbs.choices.values():
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -137,16 +141,19 @@ def _init(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from ltm.errors import ConfigError
 
-    note = ""
+    note, warnings = "", list[str]()
     try:
         study = _load(options, recorded=False)
-        problems = study.check()
+        notes = study.notes()
+        problems, warnings = notes.problems, notes.warnings
         if study.settings.books.source == "folder" and not study.settings.books.path:
             note = "; to run it, say where the books are: --set books.path=DIR"
     except ConfigError as error:
         problems = error.problems
+    for warning in warnings if not options.json else ():
+        print(f"warning: {warning}", file=sys.stderr)
     if options.json:
-        _print_json({"ok": not problems, "problems": problems})
+        _print_json({"ok": not problems, "problems": problems, "warnings": warnings})
     elif problems:
         print("\n".join(problems), file=sys.stderr)
         print(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}; nothing was started", file=sys.stderr)

@@ -11,45 +11,50 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK_ELEMENTS = 1 << 21  # logits of one chunk: 8 MiB in float32, small enough to stay in the cache
+# Logits of one chunk: on a CPU 8 MiB in float32, small enough to stay in the cache; a GPU needs many rows to be busy.
+CHUNK_ELEMENTS = {"cpu": 1 << 21, "mps": 1 << 24, "cuda": 1 << 27}
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale: Tensor) -> Tensor:
         N, V = len(x_ND), len(weight_VD)
+        rows = max(1, CHUNK_ELEMENTS[x_ND.device.type] // V)
+        weight = weight_VD.to(x_ND.dtype)
         total = torch.zeros((), device=x_ND.device, dtype=torch.float32)
-        grad_x, grad_weight = torch.empty_like(x_ND), torch.zeros_like(weight_VD, dtype=torch.float32)
-        for rows in range(0, N, max(1, _CHUNK_ELEMENTS // V)):
-            x, targets = x_ND[rows : rows + _CHUNK_ELEMENTS // V], targets_N[rows : rows + _CHUNK_ELEMENTS // V]
-            probs = (x @ weight_VD.to(x.dtype).T).float()
-            probs -= probs.amax(1, keepdim=True)
-            right = probs.gather(1, targets[:, None])
-            probs.exp_()
-            sums = probs.sum(1, keepdim=True)
-            total += (sums.log() - right).sum()
-            probs /= sums
-            probs.scatter_add_(1, targets[:, None], torch.full_like(right, -1.0))
-            probs *= 1.0 / N
-            grad_logits = probs.to(x.dtype)
-            torch.mm(grad_logits, weight_VD.to(x.dtype), out=grad_x[rows : rows + len(x)])
-            grad_weight += (grad_logits.T @ x).float()
-        ctx.save_for_backward(grad_x, grad_weight.to(weight_VD.dtype))
+        grads_x, grad_weight = [], torch.zeros_like(weight_VD, dtype=torch.float32)
+        for start in range(0, N, rows):
+            x, targets = x_ND[start : start + rows], targets_N[start : start + rows, None]
+            logits = (x @ weight.T).float()
+            log_sums = logits.logsumexp(1, keepdim=True)
+            total = total + (log_sums - logits.gather(1, targets)).sum()
+            right = torch.arange(V, device=x.device) == targets  # compared, not scattered: compiled into one pass
+            grad_logits = (((logits - log_sums).exp() - right.float()) * (scale / N)).to(x.dtype)
+            grads_x.append(grad_logits @ weight)
+            grad_weight = grad_weight + (grad_logits.T @ x).float()
+        ctx.save_for_backward(torch.cat(grads_x), grad_weight.to(weight_VD.dtype))
         return total / N
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_x, grad_weight = ctx.saved_tensors
-        return grad_x * grads[0].to(grad_x.dtype), grad_weight * grads[0].to(grad_weight.dtype), None
+        return grad_x * grads[0].to(grad_x.dtype), grad_weight * grads[0].to(grad_weight.dtype), None, None
 
 
-def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale: Tensor | None = None) -> Tensor:
     """Return the mean cross-entropy of `softmax(x @ weight.T)` against targets, in nats, as a float32 scalar.
 
-    Without gradients the same loss is computed without making them.
+    Args:
+        x_ND: Hidden states.
+        weight_VD: The output layer.
+        targets_N: Right tokens, int64.
+        scale: Factor on the gradients alone (one over the number of micro batches, times the loss scale of float16);
+            it works before they are rounded to the precision of `x_ND`. None = 1.
     """
     if torch.is_grad_enabled() and (x_ND.requires_grad or weight_VD.requires_grad):
-        loss: Tensor = _LinearCrossEntropy.apply(x_ND, weight_VD, targets_N)
+        if scale is None:
+            scale = torch.ones((), device=x_ND.device)
+        loss: Tensor = _LinearCrossEntropy.apply(x_ND, weight_VD, targets_N, scale)
         return loss
     logits = (x_ND @ weight_VD.to(x_ND.dtype).T).float()
     return torch.nn.functional.cross_entropy(logits, targets_N)

@@ -37,6 +37,11 @@ class ModelSection(Section):
     """Sliding window in tokens (mistral)."""
     tie_embeddings: bool | None = None
     """Share the input and output embedding."""
+    parametrization: Literal["standard", "mup"] = "standard"
+    """`standard`, or `mup`: weights, scores, logits and learning rates scale with the width such that one `runs.lr`
+    suits all widths; it is the learning rate at `base_width`."""
+    base_width: Positive = 64
+    """The width at which muP equals the standard parametrisation."""
 
     @model_validator(mode="after")
     def _valid(self) -> ModelSection:
@@ -51,5 +56,8 @@ class ModelSection(Section):
         Raises:
             ValueError: heads do not divide the width, or similar; names the nearest valid value.
         """
-        changes = {k: v for k, v in self.model_dump(exclude={"size"}).items() if v is not None}
+        own = {"size", "parametrization", "base_width"}
+        changes = {k: v for k, v in self.model_dump(exclude=own).items() if v is not None}
+        if self.parametrization == "mup":
+            changes["base_width"] = self.base_width
         return dataclasses.replace(SIZES[self.size], vocab_size=vocab_size, **changes)

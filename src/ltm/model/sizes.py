@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
+_BASE_HEAD_SIZE = 32  # at which muP's attention scale equals the standard one
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -25,6 +27,7 @@ class ModelConfig:
     window: int = 0  # sliding window in tokens; 0 = full attention
     tie_embeddings: bool = True
     rope_theta: float = 10_000.0
+    base_width: int = 0  # of muP: the width at which the learning rate was tuned; 0 = standard parametrisation
 
     def __post_init__(self) -> None:
         if self.n_embd % self.n_head:
@@ -42,6 +45,23 @@ class ModelConfig:
     def head_size(self) -> int:
         """Width of one head."""
         return self.n_embd // self.n_head
+
+    @property
+    def width_ratio(self) -> float:
+        """Width over muP's base width; 1 in the standard parametrisation."""
+        return self.n_embd / self.base_width if self.base_width else 1.0
+
+    @property
+    def attention_scale(self) -> float:
+        """Factor on the scores before the softmax; under muP it falls with the head size instead of its root."""
+        if self.base_width:
+            return _BASE_HEAD_SIZE**0.5 / self.head_size
+        return float(self.head_size**-0.5)
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor on the logits; falls with the width under muP."""
+        return 1.0 / self.width_ratio
 
     @property
     def n_params(self) -> int:

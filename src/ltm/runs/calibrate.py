@@ -20,7 +20,7 @@ from ltm.forecast.machine import Machine, describe, margin, save_machine
 from ltm.forecast.machine_fit import MemoryPeak, PieceTiming, StepTiming, fit_machine
 from ltm.forecast.machine_work import Case
 from ltm.progress import Progress
-from ltm.runs import calibrate_costs, calibrate_pieces, calibrate_steps, hardware
+from ltm.runs import calibrate_costs, calibrate_pieces, calibrate_steps, capabilities, hardware
 from ltm.runs.executors.local import Job, LocalExecutor
 from ltm.runs.section import RunsSection
 from ltm.store import fingerprint
@@ -144,7 +144,7 @@ def _measure(device: str, n_workers: int, budget: float, compiled: bool, say: Pr
         found.pieces = _ask(pool, calibrate_pieces.time_pieces, pieces, _PIECES_FRACTION * budget, device)
         say.say("calibrate: whole training steps")
         found.steps = _steps(pool, calibrate_steps.plan(device), _STEPS_FRACTION * budget, device, 1)
-        if compiled and hardware.has_compiler():
+        if compiled and capabilities.has_compiler():
             say.say("calibrate: torch.compile")
             found.costs |= _ask(pool, calibrate_costs.compile_costs, device)
     if n_workers > 1 and device == "cpu":

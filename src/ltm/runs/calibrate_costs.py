@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ltm.forecast.machine_work import Case
-from ltm.model.gpt import GPT, init_weights
+from ltm.model.gpt import GPT
+from ltm.model.init import init_weights
 from ltm.model.sizes import SIZES, ModelConfig
 from ltm.runs import checkpoint
 from ltm.runs.calibrate_pieces import one_thread
@@ -106,8 +107,7 @@ def _writing() -> dict[str, float]:
 def compile_costs(device: str) -> dict[str, float]:
     """Return the seconds that the first compiled step takes, and how much faster later steps are."""
     one_thread()
-    plain, compiled = make_trainer(_SCORE_CASE, device), make_trainer(_SCORE_CASE, device)
-    compiled.loss_fn = torch.compile(compiled.model.loss)
+    plain, compiled = make_trainer(_SCORE_CASE, device), make_trainer(_SCORE_CASE, device, compiled=True)
     start = time.perf_counter()
     one_step(compiled)
     first = time.perf_counter() - start

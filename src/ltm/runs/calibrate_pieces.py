@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ltm.forecast.machine_fit import PieceTiming
-from ltm.model.gpt import Attention, GeluMlp, RmsNorm, SwiGlu, _mask, _rotary
+from ltm.model.gpt import Attention, GeluMlp, SwiGlu, rotary
 from ltm.model.loss import linear_cross_entropy
 from ltm.model.sizes import ModelConfig
 
@@ -233,17 +233,16 @@ def _attention(name: str, dtype: torch.dtype, device: str, m: int, t: int, h: in
     module = Attention(ModelConfig(family, 1, h, k, h * c, h * c, 257, t))
     module.qkv = nn.Identity()  # type: ignore[assignment]
     module.out = nn.Identity()  # type: ignore[assignment]
-    cos, sin = (x.to(device) for x in _rotary(c, t, 10_000.0))
-    mask = _mask(t, 0).to(device)
+    cos, sin = (x.to(device) for x in rotary(c, t, 10_000.0))
 
     def make() -> Tensor:
         return _randn(dtype, device, m // t, t, (h + 2 * k) * c)
 
-    return _forward_backward(lambda x: module(x, (cos, sin), mask), make, _replicas(2 * m * h * t), device)
+    return _forward_backward(lambda x: module(x, (cos, sin)), make, _replicas(2 * m * h * t), device)
 
 
 def _norm(name: str, dtype: torch.dtype, device: str, m: int, d: int) -> Pass:
-    norm = (RmsNorm(d) if name == "rms" else nn.LayerNorm(d)).to(device)
+    norm = (nn.RMSNorm(d) if name == "rms" else nn.LayerNorm(d)).to(device)
 
     def function(x: Tensor) -> Tensor:
         result: Tensor = x + norm(x).to(dtype)  # the casts around a bfloat16 layer belong to the residual path

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ltm.forecast.machine_work import Case, memory_parts
-from ltm.model.gpt import GPT, init_weights
 from ltm.model.sizes import ModelConfig
 from ltm.runs.calibrate_pieces import one_thread
+from ltm.runs.engine import Engine, EngineSettings
 from ltm.runs.section import RunsSection
 from ltm.runs.train import Trainer
 from ltm.tokens.stream import Stream
@@ -84,7 +84,9 @@ def memory_plan(device: str = "cpu") -> list[Case]:
     return sorted(cases, key=lambda case: sum(memory_parts(case).values()))
 
 
-def make_trainer(case: Case, device: str, n_steps: int = _N_STEPS, average_share: float = 0.2) -> Trainer:
+def make_trainer(
+    case: Case, device: str, n_steps: int = _N_STEPS, average_share: float = 0.2, compiled: bool = False
+) -> Trainer:
     """Return a trainer of a case as a run has it, over random tokens."""
     section = RunsSection(
         batch_tokens=case.batch_tokens,
@@ -93,12 +95,11 @@ def make_trainer(case: Case, device: str, n_steps: int = _N_STEPS, average_share
         average_share=average_share,
     )
     config = case.config
-    model = GPT(config).to(device)
-    init_weights(model, 0)
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, _POOL_TOKENS)
     repeats = math.ceil((min(n_steps, _N_STEPS) * case.batch_tokens + 1) / _POOL_TOKENS)
     stream = Stream(tokens, np.tile(np.array([[0, _POOL_TOKENS]], dtype=np.int64), (repeats, 1)), 0)
-    return Trainer(section, model, model.loss, stream, n_steps, getattr(torch, case.dtype))
+    engine = Engine(EngineSettings(config, device, getattr(torch, case.dtype), compiled))
+    return Trainer(section, engine, stream, n_steps, init_seed=0)
 
 
 def time_steps(cases: Sequence[Case], seconds: float, rounds: int, device: str) -> list[list[float]]:
@@ -135,7 +136,7 @@ def undisturbed(steps: Sequence[tuple[float, float]]) -> list[float]:
 def one_step(trainer: Trainer) -> tuple[float, float]:
     """Train one step; return its seconds, and the seconds that this thread had the processor (all, on a GPU)."""
     start, used = time.perf_counter(), time.thread_time()
-    trainer._step()
+    trainer.one_step()
     if trainer.device.type == "cuda":
         torch.cuda.synchronize()
     elif trainer.device.type == "mps":

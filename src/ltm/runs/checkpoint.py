@@ -44,15 +44,17 @@ def load_model(work: WorkFolder, run_id: str, device: str) -> tuple[GPT, int]:
 
 
 def save_checkpoint(path: Path, trainer: Trainer) -> None:
-    """Write everything that the run needs to go on."""
-    tensors: dict[str, torch.Tensor] = {}
-    for name, parameter in trainer.model.named_parameters():
-        tensors[f"weight:{name}"] = parameter.detach()
-        tensors[f"average:{name}"] = trainer.average[name]
-        for key, value in trainer.optimizer.state[parameter].items():
-            tensors[f"optimizer:{key}:{name}"] = value
+    """Write everything that the run needs to go on.
+
+    Raises:
+        NotFinite: the steps since the last look were not finite: nothing worth keeping.
+    """
+    trainer.settle()
+    tensors = {"master": trainer.weights.master_N, "average": trainer.average_N}
+    tensors |= {f"optimizer:{name}": value for name, value in trainer.optimizer.state().items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(tensors, {"state": json.dumps(dataclasses.asdict(trainer.state))}))
+    about = {"state": dataclasses.asdict(trainer.state), "micro_tokens": trainer.micro_tokens}
+    write_bytes(path, save(tensors, {"run": json.dumps(about)}))
 
 
 def load_checkpoint(path: Path, trainer: Trainer) -> bool:
@@ -61,25 +63,20 @@ def load_checkpoint(path: Path, trainer: Trainer) -> bool:
         return False
     try:
         tensors, metadata = _read(path)
-        state = TrainState(**json.loads(metadata["state"]))
+        about = json.loads(metadata["run"])
+        state = TrainState(**about["state"])
+        master_N, average_N = tensors.pop("master"), tensors.pop("average")
+        if master_N.shape != trainer.weights.master_N.shape:
+            raise ValueError("another shape")
     except (StoreError, KeyError, TypeError, ValueError):
         path.unlink(missing_ok=True)  # a damaged checkpoint costs time, not the run: it starts anew
         return False
-    with torch.no_grad():
-        for name, parameter in trainer.model.named_parameters():
-            parameter.copy_(tensors[f"weight:{name}"])
-            trainer.average[name].copy_(tensors[f"average:{name}"])
-            trainer.optimizer.state[parameter] = {
-                key.split(":")[1]: _placed(value, parameter)
-                for key, value in tensors.items()
-                if key.startswith("optimizer:") and key.split(":", 2)[2] == name
-            }
-    trainer.state = state
+    trainer.weights.master_N.copy_(master_N)
+    trainer.weights.publish()
+    trainer.average_N.copy_(average_N)
+    trainer.optimizer.load({name.removeprefix("optimizer:"): value for name, value in tensors.items()})
+    trainer.state, trainer.micro_tokens = state, about["micro_tokens"]  # other micro batches would round differently
     return True
-
-
-def _placed(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    return value.to(parameter.device).clone()
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

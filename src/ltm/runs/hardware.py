@@ -5,47 +5,85 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import shutil
 import time
-from pathlib import Path
+from typing import Literal
 
 import torch
 
 from ltm.errors import InputError
+from ltm.model.sizes import ModelConfig
+from ltm.runs import capabilities
+from ltm.runs.engine import EngineSettings
 from ltm.runs.section import RunsSection
+
+_REPAID_FLOPS = (1e11, 1e14)  # of one run, on a CPU core and on a GPU: seconds of training, the price of compiling
 
 
 def pick_device(section: RunsSection) -> str:
-    """Return `cpu` or `cuda`.
+    """Return `cpu`, `cuda` or `mps`.
 
     Raises:
-        InputError: CUDA is asked for but not there.
+        InputError: a GPU is asked for but not there.
     """
     if section.device == "cuda" and not torch.cuda.is_available():
         raise InputError("runs.device is cuda, but PyTorch sees no GPU here", "use --set runs.device=auto")
+    if section.device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("runs.device is mps, but PyTorch sees no Apple GPU here", "use --set runs.device=auto")
     if section.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return section.device
 
 
 def pick_dtype(section: RunsSection, device: str) -> torch.dtype:
-    """Return the precision of matrix products; weights and optimizer are always float32."""
-    if section.dtype == "auto":
-        fast = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_amx()
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if section.dtype == "bfloat16" else torch.float32
+    """Return the precision of matrix products and activations; weights are updated in float32 whatever it is."""
+    wanted = section.dtype
+    if wanted == "auto":
+        wanted = _fastest_dtype(device)
+    if wanted == "tf32":
+        return torch.float32
+    dtype: torch.dtype = getattr(torch, wanted)
+    return dtype
+
+
+def _fastest_dtype(device: str) -> Literal["float32", "bfloat16", "float16"]:
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device == "mps":
+        return "float32"
+    flags = capabilities.cpu_flags()
+    return "bfloat16" if flags and flags & capabilities.FAST_BFLOAT16 else "float32"
+
+
+def should_compile(section: RunsSection, device: str, n_params: int, run_tokens: int) -> bool:
+    """Return whether a run is compiled; `auto` decides by the run alone, so that a study can grow and stay one."""
+    if section.compile != "auto":
+        return section.compile
+    repaid = 6 * n_params * run_tokens >= _REPAID_FLOPS[device == "cuda"]
+    return device != "mps" and repaid and capabilities.has_compiler()
+
+
+def engine_settings(section: RunsSection, config: ModelConfig, run_tokens: int) -> EngineSettings:
+    """Return what a study's runs are trained by on this machine.
+
+    Raises:
+        InputError: a GPU is asked for but not there.
+    """
+    device = pick_device(section)
+    return EngineSettings(
+        config,
+        device,
+        pick_dtype(section, device),
+        compiled=should_compile(section, device, config.n_params, run_tokens),
+        recompute=section.activation_checkpointing,
+        tf32=section.dtype == "tf32",
+    )
 
 
 def n_workers(section: RunsSection, device: str) -> int:
     """Return how many worker processes to start."""
     if section.workers:
         return section.workers
-    return torch.cuda.device_count() if device == "cuda" else len(os.sched_getaffinity(0))
-
-
-def has_compiler() -> bool:
-    """Return whether torch.compile finds a C++ compiler."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+    return {"cuda": torch.cuda.device_count(), "mps": 1}.get(device) or len(os.sched_getaffinity(0))
 
 
 @functools.cache
@@ -69,11 +107,3 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"ltm": version("ltm"), "torch": torch.__version__, "python": platform.python_version()}
-
-
-@functools.cache
-def _cpu_has_amx() -> bool:
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False

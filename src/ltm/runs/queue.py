@@ -29,7 +29,7 @@ STATES = ("waiting", "running", "complete", "failed", "lost", "stopped")
 HEARTBEAT_SECONDS = 5.0
 _STALE_SECONDS = 30.0
 # Settings that say how fast or where a run is trained, not what comes out of it.
-VERSION = 2  # of the training code and the stream: a change that alters what comes out makes new run ids
+VERSION = 3  # of the training code and the stream: a change that alters what comes out makes new run ids
 _WITHOUT_EFFECT = {"workers", "retries", "checkpoint_seconds"}
 
 

@@ -15,7 +15,9 @@ class RunsSection(Section):
     """How a run is trained; the same for all runs of a study."""
 
     lr: Annotated[float, Field(gt=0)] = 2e-3
-    """Peak learning rate of AdamW."""
+    """Peak learning rate; under muP that of the base width."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`adamw`, or `muon` for the matrices inside the blocks and AdamW for the rest."""
     schedule: Literal["constant", "linear", "cosine", "wsd"] = "wsd"
     """After the warm-up: constant; falling to 0 in a line or a cosine; or constant, then falling (`wsd`)."""
     warmup_share: Share = 0.05
@@ -25,7 +27,8 @@ class RunsSection(Section):
     batch_tokens: Annotated[Count, Field(ge=1)] = 2048
     """Tokens per step; a whole number of sequences of the model's block size."""
     micro_batch_tokens: Annotated[Count, Field(ge=0)] = 0
-    """Tokens per forward pass; smaller saves memory and changes nothing else. 0 = the whole batch."""
+    """Tokens per forward pass; smaller saves memory and changes nothing else. 0 = the largest that fits, up to the whole
+    batch; out of memory is answered with half of it."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Of matrices; norms and biases have none."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -35,13 +38,21 @@ class RunsSection(Section):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are scaled down to this norm."""
     average_share: Share = 0.2
-    """The weights that are scored are the mean over this last share of the steps, which quietens seed noise."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """The weights that are scored are the average over this last share of the steps, which quietens seed noise."""
+    average: Literal["mean", "ema"] = "mean"
+    """The mean over that share, or an exponential moving average that forgets over that share of the steps."""
+    document_mask: bool = False
+    """Attention does not cross a start mark, so that a book never sees the one before it in the stream."""
+    activation_checkpointing: bool = False
+    """Make activations again in the backward pass instead of keeping them: less memory, a third more time."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto` takes CUDA where there is one."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto` takes bfloat16 where the hardware multiplies it fast."""
-    compile: bool = False
-    """Compile the model once per worker (a minute, needs a C++ compiler), then train 1.3-1.5 times faster."""
+    dtype: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
+    """Precision of matrix products and activations; weights are updated in float32 whatever it is. `auto` takes
+    bfloat16 where the hardware multiplies it fast. float16 scales its loss; tf32 is for NVIDIA cards."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile the model (seconds, needs a C++ compiler; kept for the next worker and study), then train 1.2-2 times
+    faster. `auto` compiles where there is a compiler and a run is long enough to repay it."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Worker processes. 0 = one per CPU core, or one per GPU."""
     retries: Annotated[int, Field(ge=0)] = 2

@@ -13,10 +13,13 @@ from ltm.errors import StoreError
 from ltm.progress import Progress
 from ltm.runs import hardware, queue
 from ltm.runs.executors.local import Job, LocalExecutor
+from ltm.runs.free_memory import free_bytes
+from ltm.runs.micro_batch import largest_that_fits
 from ltm.runs.queue import Recipe
 from ltm.runs.section import RunsSection
 from ltm.runs.worker import train_run
-from ltm.store import WorkFolder, fingerprint, write_json
+from ltm.store import WorkFolder, fingerprint, read_json, write_json
+from ltm.tokens.tokenizer import load
 
 
 @contextlib.contextmanager
@@ -38,8 +41,9 @@ def build(work: WorkFolder, recipe: Recipe, jobs: list[queue.Job], pool: LocalEx
     if task.done and pending:
         progress.say(f"runs      {task.done} of {len(jobs)} are complete; going on")
     attempts: dict[str, int] = {}
+    micro_tokens, free = _room(work, recipe) if pending else (0, 0.0)
     while pending:
-        arguments = [Job(run_id, (str(work.root), run_id, version)) for run_id in pending]
+        arguments = [Job(run_id, (str(work.root), run_id, version, micro_tokens, free)) for run_id in pending]
         pending = []
         for outcome in pool.map(train_run, arguments):
             attempts[outcome.key] = attempts.get(outcome.key, 0) + 1
@@ -54,6 +58,31 @@ def build(work: WorkFolder, recipe: Recipe, jobs: list[queue.Job], pool: LocalEx
                 write_json(work.path("runs", outcome.key, "failed.json"), failure)
                 task.advance(note=f"run {outcome.key} failed: {outcome.error.splitlines()[0]}")
     return [job.run_id for job in jobs if queue.state_of(work, job.run_id) == "complete"]
+
+
+def _room(work: WorkFolder, recipe: Recipe) -> tuple[int, float]:
+    """Return the micro batch in tokens that is forecast to fit with all workers at work, and each one's free bytes.
+
+    The micro batch is chosen once per study and kept in `runs/micro_batch.json`: another one would round differently.
+    """
+    section = recipe.runs
+    settings = hardware.engine_settings(section, recipe.model.shape(load(work).vocab_size), recipe.sets.run_tokens)
+    on_device = 1 if settings.device == "cuda" else hardware.n_workers(section, settings.device)
+    free = free_bytes(settings.device, on_device)
+    path = work.path("runs", "micro_batch.json")
+    if path.exists() and read_json(path).get("batch_tokens") == section.batch_tokens:
+        return int(read_json(path)["micro_tokens"]), free
+    micro_tokens = section.micro_batch_tokens or largest_that_fits(
+        settings.config,
+        section.batch_tokens,
+        str(settings.dtype).removeprefix("torch."),
+        settings.device,
+        free,
+        activation_checkpointing=settings.recompute,
+        compiled=settings.compiled,
+    )
+    write_json(path, {"batch_tokens": section.batch_tokens, "micro_tokens": micro_tokens})
+    return micro_tokens, free
 
 
 def _note(work: WorkFolder, run_id: str) -> str:

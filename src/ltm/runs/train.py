@@ -6,29 +6,31 @@ resumed from a checkpoint therefore ends with the bits of the undisturbed one.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ltm.errors import TrainError
-from ltm.model.gpt import GPT
+from ltm.model.init import initial_weights
+from ltm.model.optimizer import Optimizer, OptimizerSettings
+from ltm.runs.engine import Engine
 from ltm.runs.schedule import learning_rate
 from ltm.runs.section import RunsSection
 from ltm.tokens.stream import Stream
 
 _CURVE_POINTS = 64
-_AVERAGED_SNAPSHOTS = 32
+_SNAPSHOTS = 32  # of the weights that are averaged, over `average_share` of the run
+_STEPS_UNSEEN = {"cpu": 1, "cuda": 16, "mps": 16}  # before losses are read back: reading one makes a GPU wait
+_FIRST_SCALE, _SCALE_GROWTH_STEPS = 2.0**16, 500  # of float16's gradients; runs are short, so it grows soon
 
 
 @dataclass
 class TrainState:
-    """Everything that a run needs to go on from where it was."""
+    """Everything besides tensors that a run needs to go on from where it was."""
 
     step: int = 0
     seconds: float = 0.0
@@ -37,99 +39,155 @@ class TrainState:
     loss_sum: float = 0.0
     loss_count: int = 0
     n_averaged: int = 0
+    loss_scale: float = 1.0
+    good_steps: int = 0  # since the loss scale last changed
 
 
 class Stopped(Exception):
     """The run was asked to stop; its checkpoint stands."""
 
 
+class NotFinite(TrainError):
+    """A loss or a gradient is not a number any more.
+
+    Args:
+        start: First token of the batch in the stream.
+        count: Tokens of the batch.
+    """
+
+    def __init__(self, message: str, hint: str, start: int, count: int) -> None:
+        super().__init__(message, hint)
+        self.start, self.count = start, count
+
+
 class Trainer:
     """One run in progress.
 
     Args:
-        model: A freshly initialised model; trained in place.
-        loss_fn: `model.loss`, or its compiled form.
+        section: How it is trained.
+        engine: The model; filled with new weights and trained in place.
         stream: The variant's tokens, one longer than the budget.
+        n_steps: Optimizer steps of the whole run.
+        init_seed: Of the weights.
+        micro_tokens: Tokens of one forward pass; 0 = the section's, or the whole batch.
     """
 
     def __init__(
         self,
         section: RunsSection,
-        model: GPT,
-        loss_fn: Callable[[Tensor, Tensor], Tensor],
+        engine: Engine,
         stream: Stream,
         n_steps: int,
-        dtype: torch.dtype,
+        init_seed: int,
+        micro_tokens: int = 0,
     ) -> None:
-        self.section, self.model, self.loss_fn, self.stream = section, model, loss_fn, stream
-        self.n_steps, self.dtype = n_steps, dtype
-        self.device = next(model.parameters()).device
-        self.state = TrainState()
-        self.optimizer = _optimizer(section, model)
-        self.average = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        self.section, self.engine, self.stream, self.n_steps = section, engine, stream, n_steps
+        self.micro_tokens = micro_tokens or section.micro_batch_tokens or section.batch_tokens
+        self.model, self.weights = engine.model.train(), engine.weights
+        self.device = self.weights.master_N.device
+        self.weights.fill(initial_weights(self.model, init_seed))
+        self.optimizer = Optimizer(self.weights, _optimizer_settings(section))
+        self.average_N = torch.zeros_like(self.weights.master_N)
+        half = engine.settings.dtype == torch.float16
+        self.state = TrainState(loss_scale=_FIRST_SCALE if half else 1.0)
+        self._unseen: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm of steps that were not checked yet
         self._curve_every = max(1, n_steps // _CURVE_POINTS)
-        self._average_from = n_steps - round(section.average_share * n_steps)
-        self._average_every = max(1, (n_steps - self._average_from) // _AVERAGED_SNAPSHOTS)
+        averaged_steps = round(section.average_share * n_steps)
+        self._average_from = 0 if section.average == "ema" else n_steps - averaged_steps
+        self._average_every = max(1, averaged_steps // _SNAPSHOTS)
+        self._averaged_steps = averaged_steps
 
     def run(self, after_step: Callable[[Trainer], None]) -> None:
         """Train to the last step; `after_step` is called after each one (heartbeat, checkpoint, stop).
 
         Raises:
-            TrainError: the loss is no longer finite; says at which step.
+            NotFinite: the loss or its gradient is no longer finite; says where.
         """
         while self.state.step < self.n_steps:
             start = time.perf_counter()
-            self._step()
+            self.one_step()
             self.state.seconds += time.perf_counter() - start
             after_step(self)
 
-    def scored_weights(self) -> dict[str, Tensor]:
-        """Return the weights to keep: the mean over the last steps, or the last ones."""
-        if not self.state.n_averaged:
-            return {name: p.detach() for name, p in self.model.named_parameters()}
-        return self.average
-
-    def _step(self) -> None:
+    def one_step(self) -> None:
+        """Train one optimizer step, and check losses when it is time."""
         state, section = self.state, self.section
+        loss = self.accumulate()
         lr = learning_rate(section, state.step, self.n_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._accumulate()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), section.clip_norm)
-        self.optimizer.step()
+        norm = torch.linalg.vector_norm(self.weights.grad_N) / state.loss_scale
+        divisor = (norm / section.clip_norm).clamp(min=1.0) * state.loss_scale
+        if self.engine.settings.dtype == torch.float16:
+            finite = bool(torch.isfinite(norm))
+            self.optimizer.step(lr, divisor, torch.tensor(float(not finite), device=self.device))
+            self._rescale(finite)
+            norm = norm if finite else torch.zeros_like(norm)  # expected now and then; the step was left out
+        else:
+            self.optimizer.step(lr, divisor)
+        self._unseen.append((loss, norm))
         state.step += 1
-        state.loss_sum += float(loss)
-        state.loss_count += 1
-        if not math.isfinite(state.loss_sum):
-            raise TrainError(
-                f"the loss is no longer finite at step {state.step} of {self.n_steps}",
-                f"lower the learning rate: --set runs.lr={section.lr / 3:.1g}",
-            )
-        if state.step % self._curve_every == 0 or state.step == self.n_steps:
+        ending = state.step == self.n_steps or state.step % self._curve_every == 0
+        if ending or len(self._unseen) >= _STEPS_UNSEEN[self.device.type]:
+            self.settle()
+        if ending:
             self._mark_curve()
-        if state.step > self._average_from and (self.n_steps - state.step) % self._average_every == 0:
+        since = state.step - self._average_from
+        if self._averaged_steps and since > 0 and (self.n_steps - state.step) % self._average_every == 0:
             self._average_weights()
 
-    def _accumulate(self) -> Tensor:
-        """Make the gradients of one step; micro batches add up to the gradient of the whole batch."""
+    def accumulate(self) -> Tensor:
+        """Make the gradients of one step, times the loss scale, and return the mean loss; micro batches add up."""
         section, block_size = self.section, self.model.config.block_size
-        micro = section.micro_batch_tokens or section.batch_tokens
-        n_micro = section.batch_tokens // micro
+        n_micro = section.batch_tokens // self.micro_tokens
+        scale = torch.tensor(self.state.loss_scale / n_micro, device=self.device)
         total = torch.zeros((), device=self.device)
         for index in range(n_micro):
-            start = self.state.step * section.batch_tokens + index * micro
-            tokens = torch.from_numpy(self.stream.read(start, micro + 1)).to(self.device, non_blocking=True)
-            with self._autocast():
-                loss = self.loss_fn(tokens[:-1].view(-1, block_size), tokens[1:].view(-1, block_size)) / n_micro
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            tokens = self._read(self.state.step * section.batch_tokens + index * self.micro_tokens)
+            tokens_BT, targets_BT = tokens[:-1].view(-1, block_size), tokens[1:].view(-1, block_size)
+            documents_BT = None
+            if section.document_mask:  # a start mark stands wherever another book begins
+                documents_BT = (tokens_BT == self.stream.bos_id).cumsum(1)
+            loss, gradients = self.engine.gradients(tokens_BT, targets_BT, scale, documents_BT)
+            self.weights.gather(gradients, add=index > 0)
+            total += loss / n_micro
         return total
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
+    def settle(self) -> None:
+        """Read back the losses of the steps since the last time, and stop where one is not finite.
+
+        Raises:
+            NotFinite: one is not.
+        """
+        if not self._unseen:
+            return
+        losses, norms = (torch.stack(column).tolist() for column in zip(*self._unseen, strict=True))
+        first = self.state.step - len(losses)
+        self._unseen.clear()
+        for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), start=first):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise self._not_finite(step, loss, norm)
+            self.state.loss_sum += loss
+            self.state.loss_count += 1
+
+    def scored_weights(self) -> dict[str, Tensor]:
+        """Return the weights to keep, float32 by name: the average over the last steps, or the last ones."""
+        flat_N = self.average_N if self.state.n_averaged else self.weights.master_N
+        return self.weights.named(flat_N)
+
+    def _read(self, start: int) -> Tensor:
+        """Return a micro batch and the token after it; on a GPU the copy runs beside the work of the step before."""
+        tokens = torch.from_numpy(self.stream.read(start, self.micro_tokens + 1))
+        if self.device.type == "cuda":
+            tokens = tokens.pin_memory()
+        return tokens.to(self.device, non_blocking=True)
+
+    def _rescale(self, finite: bool) -> None:
+        """Halve float16's loss scale after an overflow, and double it after many steps without."""
+        state = self.state
+        state.good_steps = state.good_steps + 1 if finite else 0
+        if not finite:
+            state.loss_scale /= 2
+        elif state.good_steps % _SCALE_GROWTH_STEPS == 0:
+            state.loss_scale *= 2
 
     def _mark_curve(self) -> None:
         state = self.state
@@ -139,16 +197,24 @@ class Trainer:
 
     @torch.no_grad()
     def _average_weights(self) -> None:
-        self.state.n_averaged += 1
-        for name, parameter in self.model.named_parameters():
-            self.average[name].lerp_(parameter, 1.0 / self.state.n_averaged)
+        state = self.state
+        state.n_averaged += 1
+        share = 1.0 / state.n_averaged
+        if self.section.average == "ema":
+            share = max(share, 1.0 - math.exp(-self._average_every / self._averaged_steps))
+        self.average_N.lerp_(self.weights.master_N, share)
+
+    def _not_finite(self, step: int, loss: float, norm: float) -> NotFinite:
+        batch = self.section.batch_tokens
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the loss is {loss:.4g}, its gradient {norm}"
+        return NotFinite(
+            f"the loss is no longer finite at step {step + 1} of {self.n_steps}: {what}; "
+            f"the batch is tokens {step * batch} to {(step + 1) * batch} of the stream",
+            f"lower the learning rate: --set runs.lr={self.section.lr / 3:.1g}",
+            step * batch,
+            batch,
+        )
 
 
-def _optimizer(section: RunsSection, model: GPT) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": section.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=section.lr, betas=(section.beta1, section.beta2), eps=1e-8, fused=True)
+def _optimizer_settings(section: RunsSection) -> OptimizerSettings:
+    return OptimizerSettings(section.optimizer, section.beta1, section.beta2, section.weight_decay)

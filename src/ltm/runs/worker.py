@@ -6,39 +6,41 @@ the same shape (and its compiled form) is filled with new weights instead of bei
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import os
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from ltm.errors import DataError
-from ltm.model.gpt import GPT, init_weights
-from ltm.model.sizes import ModelConfig
+from ltm.errors import DataError, TrainError
 from ltm.records import Run, Shard, Variant
-from ltm.runs import checkpoint, hardware, queue
+from ltm.runs import checkpoint, free_memory, hardware, micro_batch, queue
+from ltm.runs.engine import Engine, EngineSettings
 from ltm.runs.executors.local import stop_requested
-from ltm.runs.train import Stopped, Trainer
+from ltm.runs.train import NotFinite, Stopped, Trainer
 from ltm.sets.stage import read_variants
 from ltm.store import WorkFolder, as_json, write_json
-from ltm.tokens.stream import open_stream, read_shards
+from ltm.tokens.stream import Stream, open_stream, read_shards
 from ltm.tokens.tokenizer import load
 
 
-def train_run(root: str, run_id: str, jobs_version: str) -> dict[str, float]:
+def train_run(
+    root: str, run_id: str, jobs_version: str, micro_tokens: int = 0, free_bytes: float = 0.0
+) -> dict[str, float]:
     """Train one run of the stored queue, from its last checkpoint if it has one.
 
     Args:
         root: The work folder.
         run_id: Which run.
         jobs_version: Changes when the queue was written anew, so that a warm worker reads it again.
+        micro_tokens: Tokens of one forward pass that should fit; halved where they do not. 0 = what the study says.
+        free_bytes: Memory that this worker may take beyond what it has; on a CPU running into it is an error that is
+            answered, where the system would kill the process. 0 = no bound.
 
     Raises:
-        TrainError: the loss is no longer finite.
+        TrainError: the loss is no longer finite, or not even one sequence fits into memory.
         Stopped: the worker was asked to stop; a checkpoint stands.
     """
     work = WorkFolder(Path(root))
@@ -47,24 +49,53 @@ def train_run(root: str, run_id: str, jobs_version: str) -> dict[str, float]:
     variant = variants[job.variant_index]
     folder = work.path("runs", run_id)
     folder.mkdir(parents=True, exist_ok=True)
-    device = hardware.pick_device(recipe.runs)
-    dtype = hardware.pick_dtype(recipe.runs, device)
     vocab_size, bos_id, shards = _tokens(root, jobs_version)
-    config = recipe.model.shape(vocab_size)
-    model, loss_fn = _warm_model(config, device, recipe.runs.compile)
-    init_weights(model, job.init_seed)
+    settings = hardware.engine_settings(recipe.runs, recipe.model.shape(vocab_size), recipe.sets.run_tokens)
     stream = open_stream(work, variant, recipe.sets, shards, bos_id, vocab_size)
-    trainer = Trainer(recipe.runs, model, loss_fn, stream, recipe.n_steps(), dtype)
     started = _now()
-    checkpoint.load_checkpoint(folder / checkpoint.CHECKPOINT, trainer)
-    queue.beat(folder, "running", trainer.state.step, trainer.n_steps)
-    trainer.run(_Watch(folder, recipe.runs.checkpoint_seconds))
-    checkpoint.save_weights(folder / checkpoint.WEIGHTS, trainer.scored_weights(), config)
-    run = _row(job, variant, recipe, trainer, config, started, hardware.matmul_flops(device, dtype))
-    write_json(folder / "run.json", as_json(run))
+
+    def attempt(micro: int) -> Trainer:
+        trainer = Trainer(recipe.runs, _warm_engine(settings), stream, recipe.n_steps(), job.init_seed, micro)
+        checkpoint.load_checkpoint(folder / checkpoint.CHECKPOINT, trainer)
+        trainer.micro_tokens = min(micro, trainer.micro_tokens)  # the checkpoint's may be what did not fit
+        queue.beat(folder, "running", trainer.state.step, trainer.n_steps)
+        trainer.run(_Watch(folder, recipe.runs.checkpoint_seconds))
+        return trainer
+
+    wanted = _fits.get(settings, micro_tokens or recipe.runs.micro_batch_tokens or recipe.runs.batch_tokens)
+    bounded = free_memory.fence(free_bytes) if free_bytes and settings.device == "cpu" else contextlib.nullcontext()
+    try:
+        with bounded:
+            trainer = micro_batch.run_with_halving(
+                attempt, wanted, recipe.runs.batch_tokens, settings.config.block_size, _say_halved
+            )
+    except NotFinite as error:
+        raise _with_books(error, variant, shards, stream) from None
+    _fits[settings] = trainer.micro_tokens
+    checkpoint.save_weights(folder / checkpoint.WEIGHTS, trainer.scored_weights(), settings.config)
+    matmul_flops = hardware.matmul_flops(settings.device, settings.dtype)
+    write_json(folder / "run.json", as_json(_row(job, variant, recipe, trainer, started, matmul_flops)))
     for leftover in (checkpoint.CHECKPOINT, "heartbeat.json"):
         (folder / leftover).unlink(missing_ok=True)
-    return {"seconds": run.seconds}
+    return {"seconds": trainer.state.seconds}
+
+
+def _say_halved(too_large: int, smaller: int) -> None:
+    print(f"a micro batch of {too_large} tokens did not fit into memory; going on with {smaller}", file=sys.stderr)
+
+
+_fits: dict[EngineSettings, int] = {}  # the micro batch that this worker found to fit
+
+
+def _with_books(error: NotFinite, variant: Variant, shards: dict[str, Shard], stream: Stream) -> TrainError:
+    """Return the error with the ids of the books that its batch is made of."""
+    places = stream.places(error.start, error.count)
+    inside = (
+        book
+        for book in variant.book_ids
+        if any(shards[book].start <= first < shards[book].start + shards[book].n_tokens for first in places)
+    )
+    return TrainError(f"{error.message}, from the books {', '.join(dict.fromkeys(inside))}", error.hint)
 
 
 class _Watch:
@@ -105,9 +136,8 @@ def _tokens(root: str, _jobs_version: str) -> tuple[int, int, dict[str, Shard]]:
 
 
 @functools.lru_cache(maxsize=1)
-def _warm_model(config: ModelConfig, device: str, compiled: bool) -> tuple[GPT, Callable[[Tensor, Tensor], Tensor]]:
-    model = GPT(config).to(device)
-    return model, torch.compile(model.loss) if compiled else model.loss
+def _warm_engine(settings: EngineSettings) -> Engine:
+    return Engine(settings)
 
 
 def _row(
@@ -115,11 +145,11 @@ def _row(
     variant: Variant,
     recipe: queue.Recipe,
     trainer: Trainer,
-    config: ModelConfig,
     started: str,
     matmul_flops: float,
 ) -> Run:
-    state = trainer.state
+    state, settings = trainer.state, trainer.engine.settings
+    config = settings.config
     n_tokens = trainer.n_steps * recipe.runs.batch_tokens
     rate = n_tokens / max(state.seconds, 1e-9)
     tail = state.curve_loss[-max(1, len(state.curve_loss) // 20) :]
@@ -135,7 +165,9 @@ def _row(
         tokens_per_second=rate,
         mfu=6 * config.n_params * rate / matmul_flops,
         device=str(trainer.device),
-        dtype=str(trainer.dtype).removeprefix("torch."),
+        dtype="tf32" if settings.tf32 else str(settings.dtype).removeprefix("torch."),
+        compiled=settings.compiled,
+        micro_batch_tokens=trainer.micro_tokens,
         final_loss=sum(tail) / len(tail),
         curve_tokens=state.curve_tokens,
         curve_loss=state.curve_loss,

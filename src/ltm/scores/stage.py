@@ -149,7 +149,8 @@ def report(work: WorkFolder) -> dict[str, Any]:
 
 
 def _model(work: WorkFolder, run_id: str, section: Any, device: str) -> tuple[Any, int]:
-    from ltm.model.gpt import GPT, init_weights
+    from ltm.model.gpt import GPT
+    from ltm.model.init import init_weights
     from ltm.runs.checkpoint import load_model
     from ltm.tokens.tokenizer import load
 

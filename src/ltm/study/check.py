@@ -1,111 +1,91 @@
-"""Everything wrong with a study at once, before anything is trained."""
+"""Everything wrong with a study at once, before anything is trained.
+
+Reads: the study file, names and sizes of the library's files, the questions, what this machine can compute in. PyTorch
+is loaded only where a card has to be asked about, so that the answer comes in a fraction of a second.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ltm.config import Document
 from ltm.errors import ConfigError, InputError
-from ltm.runs.queue import Recipe
+from ltm.study.check_machine import check_machine
+from ltm.study.check_training import check_training
+from ltm.study.notes import Notes
 from ltm.study.settings import StudySettings
 
-Say = Callable[[str, str], None]  # report a problem: setting, what is wrong with it
-
-_FEWEST_STEPS = 10
 # English takes about 1.3 tokens a word with a vocabulary of 8,000 and 1.8 with 1,000.
 _USUAL_WORDS_PER_TOKEN, _MOST_WORDS_PER_TOKEN = 0.55, 0.75
 
 
-def problems(settings: StudySettings, document: Document) -> list[str]:
-    """Return what would stop the study, each with its place in the file; empty = fine."""
-    found: list[str] = []
+def findings(settings: StudySettings, document: Document, unread: frozenset[str] = frozenset()) -> Notes:
+    """Return what would stop the study and what is hardly meant.
 
-    def say(key: str, text: str) -> None:
-        found.append(f"{document.where(tuple(key.split('.')))}: `{key}` {text}")
+    Args:
+        settings: The study.
+        document: Its file, for the places.
+        unread: Settings that stand at their default because their own value cannot be read (see `check_file`).
+    """
+    notes = Notes(document, unread)
+    files = _check_library(settings, notes)
+    check_training(settings, notes, files)
+    check_machine(settings, notes)
+    _check_eval_file(settings, notes)
+    _check_context(settings, notes)
+    return notes
 
-    _check_library(settings, say)
-    _check_training(settings, say)
-    _check_eval_file(settings, say)
-    _check_context(settings, say)
-    return found
 
-
-def _check_library(settings: StudySettings, say: Say) -> None:
+def _check_library(settings: StudySettings, notes: Notes) -> dict[str, int] | None:
+    """Return the bytes of each file of the library; None where they are not known before it is read."""
     from ltm.books.stage import inputs
 
     if settings.books.source == "folder" and settings.books.path is None:
-        return  # a recipe that leaves the library to its user; `ltm run` asks for it
+        return None  # a recipe that leaves the library to its user; `ltm run` asks for it
     key = "books.path" if settings.books.path else "books.source"
     try:
-        files = inputs(settings.books)
+        listing = inputs(settings.books)
     except InputError as error:
-        say(key, f"{error.message}" + (f" ({error.hint})" if error.hint else ""))
-        return
-    n_files = _count_files(files) if settings.books.path else 66
+        notes.problem(key, f"{error.message}" + (f" ({error.hint})" if error.hint else ""), "books")
+        return None
+    files = _files(listing) if settings.books.path else None
+    n_files = 66 if not settings.books.path else len(files) if files is not None else None
     if n_files is None:
-        return
+        return None
     expected = n_files - max(3, round(n_files * settings.books.held_out_share))
     if settings.sets.books_per_set > expected:
-        say(
+        notes.problem(
             "sets.books_per_set",
             f"is {settings.sets.books_per_set}, but the library has {n_files} files, "
             f"of which about {expected} are for training",
+            "books",
         )
+    return files
 
 
-def _count_files(listing: dict[str, Any]) -> int | None:
-    """Return how many books there can be; None where an archive may hold any number."""
-    names = [str(row[0]).lower() for row in listing["files"]]
-    return None if any(name.endswith(".zip") for name in names) else len(names)
+def _files(listing: dict[str, Any]) -> dict[str, int] | None:
+    """Return bytes by file name; None where an archive may hold any number of books."""
+    found = {str(row[0]): int(row[1]) for row in listing["files"]}
+    return None if any(name.lower().endswith(".zip") for name in found) else found
 
 
-def _check_training(settings: StudySettings, say: Say) -> None:
-    runs, sets = settings.runs, settings.sets
-    shape = settings.model.shape(settings.tokens.vocab_size)
-    for key in ("batch_tokens", "micro_batch_tokens"):
-        value = getattr(runs, key)
-        if value % shape.block_size:
-            nearest = max(1, round(value / shape.block_size)) * shape.block_size
-            say(f"runs.{key}", f"is {value}, not a multiple of the block size {shape.block_size}; nearest: {nearest}")
-    n_steps = Recipe(sets, settings.model, runs).n_steps()
-    if n_steps < _FEWEST_STEPS:
-        say("runs.batch_tokens", f"leaves {n_steps} steps for {sets.run_tokens} tokens a run; at least {_FEWEST_STEPS}")
-    if sets.passage_tokens > sets.book_tokens:
-        say("sets.passage_tokens", f"is {sets.passage_tokens}, above sets.book_tokens {sets.book_tokens}")
-    if sets.spacing > sets.books_per_set:
-        say("sets.spacing", f"is {sets.spacing}, above sets.books_per_set {sets.books_per_set}")
-    if runs.device == "cuda" or runs.compile or runs.dtype == "bfloat16":
-        _check_hardware(settings, say)
-
-
-def _check_context(settings: StudySettings, say: Say) -> None:
+def _check_context(settings: StudySettings, notes: Notes) -> None:
     """Complain when questions cannot fit the model's context: they would be cut or left out."""
     block_size = settings.model.shape(settings.tokens.vocab_size).block_size
     words = settings.evalset.context_words
     if words > _MOST_WORDS_PER_TOKEN * block_size:
         nearest = int(_USUAL_WORDS_PER_TOKEN * block_size)
-        say("evalset.context_words", f"is {words}, too long for a context of {block_size} tokens; try {nearest}")
+        text = f"is {words}, too long for a context of {block_size} tokens; try {nearest}"
+        notes.problem("evalset.context_words", text, "model.block_size", "model.size")
 
 
-def _check_hardware(settings: StudySettings, say: Say) -> None:
-    from ltm.runs import hardware
-
-    try:
-        hardware.pick_device(settings.runs)
-    except InputError as error:
-        say("runs.device", f"{error.message} ({error.hint})")
-    if settings.runs.compile and not hardware.has_compiler():
-        say("runs.compile", "needs a C++ compiler: install g++, or set runs.compile to false")
-
-
-def _check_eval_file(settings: StudySettings, say: Say) -> None:
+def _check_eval_file(settings: StudySettings, notes: Notes) -> None:
     from ltm.evalset.evalfile import load
 
     try:
         load(settings.evalset.path)
     except ConfigError as error:
         for problem in error.problems:
-            say("evalset.path", problem)
+            notes.problem("evalset.path", problem)
     except InputError as error:
-        say("evalset.path", error.message)
+        notes.problem("evalset.path", error.message)

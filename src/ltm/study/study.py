@@ -17,6 +17,7 @@ from ltm.progress import Progress
 from ltm.runs import queue
 from ltm.runs.queue import Recipe
 from ltm.store import WorkFolder, read_json, write_json
+from ltm.study.notes import Notes
 from ltm.study.settings import STAGES, StudySettings, differences, find_study
 
 # Sections that change how results are shown or what they cost, never what was trained or drawn.
@@ -45,9 +46,13 @@ class Study:
 
     def check(self) -> list[str]:
         """Return everything that would stop the study, found without training anything; empty = fine."""
-        from ltm.study.check import problems
+        return self.notes().problems
 
-        return problems(self.settings, self.document)
+    def notes(self) -> Notes:
+        """Return what would stop the study, and what is allowed but hardly meant."""
+        from ltm.study.check import findings
+
+        return findings(self.settings, self.document)
 
     def plan(self, progress: Progress | None = None) -> dict[str, Any]:
         """Return the bill before the meal: time, disk, memory, energy, money, and what the study can find out."""
@@ -85,12 +90,15 @@ class Study:
         """
         from ltm.study.build import Builder
 
-        problems = self.check()
-        if problems:
-            raise ConfigError(problems, "`ltm check STUDY` lists the same")
+        progress = progress or Progress()
+        notes = self.notes()
+        if notes.problems:
+            raise ConfigError(notes.problems, "`ltm check STUDY` lists the same")
+        for warning in notes.warnings:
+            progress.say(f"warning: {warning}")
         with self.work.lock():
             self._record(accept_changes)
-            builder = Builder(self.settings, self.work, progress or Progress(), over_budget)
+            builder = Builder(self.settings, self.work, progress, over_budget)
             return builder.build(STAGES[: STAGES.index(until) + 1])
 
     def jobs(self) -> list[queue.Job]:
@@ -136,13 +144,22 @@ def load(
     original = config.read_yaml(find_study(path))
     given = config.parse_overrides(overrides)
     document = config.apply_overrides(original, given)
-    settings = config.validate(StudySettings, document)
+    settings = _validated(document)
     folder = _work_folder(settings, work)
     if recorded and not given and folder.path("study.json").exists():
         given = dict(read_json(folder.path("study.json")).get("overrides", {}))
         document = config.apply_overrides(original, given)
-        settings = config.validate(StudySettings, document)
+        settings = _validated(document)
     return Study(settings, document, folder, given)
+
+
+def _validated(document: Document) -> StudySettings:
+    try:
+        return config.validate(StudySettings, document)
+    except ConfigError as error:
+        from ltm.study.check_file import everything_wrong
+
+        raise ConfigError(everything_wrong(document), error.hint) from None
 
 
 def _work_folder(settings: StudySettings, work: str | None) -> WorkFolder:

@@ -63,6 +63,11 @@ class Stream:
             row += 1
         return out
 
+    def places(self, start: int, count: int) -> list[int]:
+        """Return where in the token file the pieces begin that hold these positions, start marks left out."""
+        first, last = np.searchsorted(self._ends, [start, start + count - 1], side="right")
+        return [int(place) for place in self.segments[first : last + 1, 0] if place >= 0]
+
 
 def open_stream(
     work: WorkFolder, variant: Variant, settings: SetsSection, shards: Mapping[str, Shard], bos_id: int, vocab_size: int

@@ -1,0 +1,120 @@
+"""Recipes: all that decides how a run is trained, with names. One recipe is one line of the search's table."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from ltm.model.sizes import SIZES, ModelConfig
+from ltm.runs.section import RunsSection
+from ltm.sets.section import SetsSection
+
+AVERAGES = (0.0, 0.25)  # shares of the steps whose weights are averaged: all are scored in every run
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a run is trained; the fields of `runs` are in `runs`, all else is named."""
+
+    name: str
+    size: str = "llama-0.5m"
+    vocab_size: int = 2048
+    block_size: int = 256
+    run_tokens: int = 400_000
+    books_per_set: int = 20
+    common: str = ""  # what all sets share inside a replicate: "", "init", "stream" or "init stream"
+    init: str = ""  # changes of the initial weights, such as "embed 4 blocks 4": factors of their sd; 0 = zero outputs
+    design: str = "balanced"  # how sets are drawn: balanced, or dispersed over genres
+    shape: tuple[tuple[str, int], ...] = ()  # changes of the named size
+    runs: tuple[tuple[str, Any], ...] = ()
+
+    def model(self) -> ModelConfig:
+        changes: dict[str, Any] = {"vocab_size": self.vocab_size, "block_size": self.block_size} | dict(self.shape)
+        return dataclasses.replace(SIZES[self.size], **changes)
+
+    def section(self) -> RunsSection:
+        # averages are made by the search itself, of several shares at once
+        return RunsSection(**({"dtype": "bfloat16"} | dict(self.runs) | {"average_share": 0.0}))
+
+    def sets(self) -> SetsSection:
+        quota = self.run_tokens // self.books_per_set
+        return SetsSection(books_per_set=self.books_per_set, book_tokens=quota, passage_tokens=128)
+
+    @property
+    def n_steps(self) -> int:
+        return self.sets().run_tokens // self.section().batch_tokens
+
+    @property
+    def step_kind(self) -> str:
+        """What a step's time depends on; recipes that share it are timed once."""
+        section, model = self.section(), dataclasses.astuple(self.model())
+        return f"{model} {section.batch_tokens} {section.dtype}"
+
+    def but(self, name: str, **changes: Any) -> Recipe:
+        """Return this recipe under another name with changes; fields that it lacks go to `runs`."""
+        own = {f.name for f in dataclasses.fields(self)}
+        outer = {k: v for k, v in changes.items() if k in own}
+        inner = {k: v for k, v in changes.items() if k not in own}
+        runs = tuple(sorted((dict(self.runs) | inner).items()))
+        return dataclasses.replace(self, name=name, runs=runs, **outer)
+
+
+PLAIN = Recipe("plain").but(
+    "plain", lr=3e-3, batch_tokens=2048, schedule="linear", warmup_share=0.05, weight_decay=0.1, beta2=0.95
+)
+DEMO = PLAIN.but(
+    "demo", size="llama-0.2m", vocab_size=1024, block_size=128, run_tokens=140_000,
+    lr=2e-3, batch_tokens=512, schedule="wsd", decay_share=0.3,
+)  # fmt: skip
+
+INIT = DEMO.but("init", common="init", lr=1e-3)
+
+RECIPES = [
+    PLAIN,
+    PLAIN.but("plain no warm-up", warmup_share=0.0),
+    PLAIN.but("plain common init", common="init"),
+    DEMO,
+    DEMO.but("demo lr 1e-3", lr=1e-3),
+    DEMO.but("demo lr 4e-3", lr=4e-3),
+    DEMO.but("demo zero init", init="outputs 0"),
+    DEMO.but("demo wide init", init="embed 4"),
+    DEMO.but("demo embed 8", init="embed 8"),
+    DEMO.but("demo all 4", init="embed 4 blocks 4"),
+    DEMO.but("demo blocks 4", init="blocks 4"),
+    DEMO.but("demo batch 256", batch_tokens=256),
+    DEMO.but("demo common init", common="init"),
+    DEMO.but("demo common stream", common="stream"),
+    DEMO.but("both", common="init stream"),
+    DEMO.but("both 70k tokens", common="init stream", run_tokens=70_000),
+    INIT,
+    INIT.but("init lr 5e-4", lr=5e-4),
+    INIT.but("init lr 4e-3", lr=4e-3),
+    INIT.but("init 70k tokens", run_tokens=70_000),
+    INIT.but("init 35k tokens", run_tokens=35_000),
+    INIT.but("init 0.1m", size="llama-0.1m"),
+    INIT.but("init vocabulary 512", vocab_size=512),
+    INIT.but("init vocabulary 257", vocab_size=257),
+    INIT.but("init batch 256", batch_tokens=256),
+    INIT.but("init batch 1024", batch_tokens=1024),
+    INIT.but("init block 64", block_size=64),
+    INIT.but("init decay 1.0", weight_decay=1.0),
+    INIT.but("init linear", schedule="linear"),
+    INIT.but("init constant", schedule="constant"),
+    INIT.but("init warm-up 0.3", warmup_share=0.3),
+    INIT.but("init float32", dtype="float32"),
+    INIT.but("init dispersed", design="dispersed"),
+    INIT.but("wide", init="embed 4"),
+    INIT.but("wide lr 2e-3", init="embed 4", lr=2e-3),
+    INIT.but("wide 70k tokens", init="embed 4", run_tokens=70_000),
+    INIT.but("wide 0.1m", init="embed 4", size="llama-0.1m"),
+    INIT.but("wide 0.1m 70k", init="embed 4", size="llama-0.1m", run_tokens=70_000),
+    INIT.but("wide own init", init="embed 4", common=""),
+]
+
+
+def by_name(name: str) -> Recipe:
+    for recipe in RECIPES:
+        if recipe.name == name:
+            return recipe
+    raise SystemExit(f"no recipe {name!r}; see --list")

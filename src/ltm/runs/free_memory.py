@@ -1,0 +1,123 @@
+"""How much memory a worker may take, and a fence that turns taking more into an error.
+
+Reads: `/proc/meminfo` and the limits of control groups (versions 1 and 2, as containers and batch systems set them)
+on Linux; PyTorch on CUDA and MPS. A Linux machine that runs out of memory kills the process instead of refusing an
+allocation; behind the fence the allocation fails, and the run can go on with a smaller micro batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_USUAL_SHARE = 0.5  # of the physical memory, where the system does not say what is free
+_NO_LIMIT = 1 << 60  # version 1 writes a number near 2^63 for none
+
+
+def free_bytes(device: str, n_workers: int = 1, root: Path = Path("/")) -> float:
+    """Return the free memory of a device in bytes, divided by the workers that will share it.
+
+    Ask once, before the workers start: what others have taken by then would be missing twice.
+
+    Args:
+        device: cpu, cuda or mps.
+        n_workers: Processes on this device.
+        root: Where `proc` and `sys` lie.
+    """
+    if device == "cpu":
+        free = _cpu_free_bytes(root)
+    else:
+        import torch
+
+        if device == "cuda":
+            free = float(torch.cuda.mem_get_info()[0])
+        else:
+            free = float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return max(0.0, free) / max(1, n_workers)
+
+
+def _cpu_free_bytes(root: Path) -> float:
+    """Return what the machine and all control groups above this process leave."""
+    left = [limit - used for limit, used in _group_limits(root)]
+    available = _field_bytes(root / "proc/meminfo", "MemAvailable:")
+    if available is None:
+        available = _USUAL_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return float(min([available, *left]))
+
+
+def _group_limits(root: Path) -> list[tuple[float, float]]:
+    """Return (limit, used) in bytes of every control group of this process that has a limit."""
+    found = []
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mounts, names = (
+                ["sys/fs/cgroup", "sys/fs/cgroup/unified"],
+                ("memory.max", "memory.current", "inactive_file"),
+            )
+        elif "memory" in controllers.split(","):
+            mounts = ["sys/fs/cgroup/memory"]
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for mount in mounts:
+            for depth in range(len(parts) + 1):  # inside a container the path may not be there: its root then counts
+                limit = _group_limit(root.joinpath(mount, *parts[:depth]), *names)
+                found += [limit] if limit else []
+    return found
+
+
+def _group_limit(folder: Path, limit_name: str, used_name: str, cached_name: str) -> tuple[float, float] | None:
+    limit, used = _number(folder / limit_name), _number(folder / used_name)
+    if limit is None or used is None or limit >= _NO_LIMIT:
+        return None
+    cached = next((line.split()[1] for line in _lines(folder / "memory.stat") if line.startswith(f"{cached_name} ")), 0)
+    return limit, max(0.0, used - float(cached))  # cached files are given up before anybody is killed
+
+
+@contextlib.contextmanager
+def fence(more_bytes: float, root: Path = Path("/")) -> Iterator[None]:
+    """Make allocations fail that would take this process beyond so many more bytes than it has now.
+
+    For work on a CPU only: CUDA reserves address space without using it. Does nothing where the system has no such
+    limit (it is Linux's limit on private writable memory), and never loosens one that stands.
+    """
+    held = _field_bytes(root / "proc/self/status", "VmData:")
+    if held is None:
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = int(held + more_bytes)
+    tighter = [limit for limit in (soft, hard, wanted) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(tighter), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _field_bytes(path: Path, name: str) -> float | None:
+    """Return a `Name:  123 kB` field of a file in `/proc`."""
+    for line in _lines(path):
+        if line.startswith(name):
+            return float(line.split()[1]) * 1024
+    return None
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(_lines(path)[0])
+    except (IndexError, ValueError):  # not there, or `max`
+        return None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
