@@ -8,4 +8,4 @@ clone=${1:-nanoGPT}
 [ $# -gt 0 ] && shift
 [ -f "$clone/model.py" ] || git clone --quiet https://github.com/karpathy/nanoGPT "$clone"
 git -C "$clone" checkout --quiet "$commit"
-exec ltm bench train --peers hf,nanogpt --nanogpt "$clone" --mode both "$@"
+exec ltm bench train --peers hf,nanogpt --nanogpt "$clone" --mode usual,compiled,hardest "$@"

@@ -35,7 +35,7 @@ class Recipe:
 
     def section(self) -> RunsSection:
         # averages are made by the search itself, of several shares at once
-        return RunsSection(**({"dtype": "bfloat16"} | dict(self.runs) | {"average_share": 0.0}))
+        return RunsSection(**({"dtype": "bfloat16", "compile": True} | dict(self.runs) | {"average_share": 0.0}))
 
     def sets(self) -> SetsSection:
         quota = self.run_tokens // self.books_per_set

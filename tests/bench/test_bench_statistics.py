@@ -12,13 +12,14 @@ import pytest
 from ltm.bench.flops import flops_per_token
 from ltm.bench.gate import Gate, Ready, Turn
 from ltm.bench.lineup import ENGINE, YARDSTICK, line_up
-from ltm.bench.question import MODES, Question, case_of, default_vocabulary
+from ltm.bench.question import Question, case_of, default_vocabulary
 from ltm.bench.rows import Found, bench_row
 from ltm.bench.statistics import quartiles, ratios, turn_order
 from ltm.bench.words import zipf_tokens
 from ltm.errors import DataError
 from ltm.model.sizes import SIZES
 
+BOTH = ("usual", "hardest")
 MACHINE = {"device": "cpu"}
 
 
@@ -78,7 +79,7 @@ def test_processes_of_a_crew_add_up_and_the_largest_memory_counts():
 
 
 def test_a_peer_of_another_shape_is_also_compared_by_parameters():
-    question = Question(peers=("nanogpt",), modes=MODES)
+    question = Question(peers=("nanogpt",), modes=BOTH)
     found = {
         YARDSTICK: _found(1e12, n_params=1),
         ENGINE: _found(3000.0, n_params=1_000_000),
@@ -96,7 +97,7 @@ def test_a_peer_of_another_shape_is_also_compared_by_parameters():
 
 
 def test_who_takes_part_and_how():
-    question = Question(peers=("hf", "nanogpt"), modes=MODES)
+    question = Question(peers=("hf", "nanogpt"), modes=BOTH)
     case = case_of("0.1m", question, "cpu", "float32")
     lineup = {one.key: one for one in line_up(question, case, 4, "cpu", "folder")}
     assert list(lineup) == ["gemm", "ltm", "hf-usual", "hf-hardest", "nanogpt-usual", "nanogpt-hardest"]
@@ -109,6 +110,9 @@ def test_who_takes_part_and_how():
     assert len({seat.folder for one in lineup.values() for seat in one.seats("")}) == sum(
         one.n_processes for one in lineup.values()
     )
+    assert lineup["hf-hardest"].attentions == ("sdpa", "eager")
+    compiled = line_up(Question(modes=("compiled",)), case, 4, "cpu", "folder")[-1]
+    assert (compiled.n_processes, compiled.seat.compiled, compiled.attentions) == (4, True, ("",))
     on_gpu = line_up(question, case, 4, "cuda", "folder")
     assert {one.n_processes for one in on_gpu} == {1}
     assert [one.key for one in on_gpu if one.seat.compiled] == ["ltm", "hf-hardest", "nanogpt-usual", "nanogpt-hardest"]

@@ -42,7 +42,7 @@ def test_an_unknown_size_is_answered_with_the_nearest(refused):
         (["--device", "tpu"], "auto, cpu, cuda"),
         (["--dtype", "int8"], "bfloat16"),
         (["--peers", "axolotl"], "hf, nanogpt"),
-        (["--mode", "harder"], "usual, hardest"),
+        (["--mode", "harder"], "usual, compiled, hardest"),
         (["--vocab", "1"], "too small"),
         (["--sizes", "0.1m", "--batch-tokens", "1000"], "batch_tokens=1024"),
         (["--peers", "nanogpt"], "--nanogpt DIR"),

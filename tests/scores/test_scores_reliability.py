@@ -98,7 +98,7 @@ def with_arms(effect=6.0, **changes):
     design = [
         variant(name) if k % 2 else variant(name, arm="shuffled", order="shuffled") for k, name in enumerate(distinct)
     ]
-    layout = Layout.of(names, design)
+    layout = Layout.of(names, range(len(names)), design)
     shifted = table.num_RI + np.where(layout.base, 0.0, effect)[:, None]
     table = FamilyTable("linking", "L1", table.clusters, shifted, table.weight_RI, table.correct_RI)
     return [table], [chance], names, layout
@@ -128,7 +128,7 @@ def test_difference_between_arms_is_no_agreement_of_halves():
 def test_layout_takes_the_commonest_base_order_and_knows_strangers():
     design = [variant("a", order="shuffled"), variant("b", order="shuffled"), variant("c", template="gaps"),
               variant("d", template="gaps", arm="gap", gap_kind="head", density=0.5)]  # fmt: skip
-    layout = Layout.of(["a", "b", "c", "d", "x", "y"], design)
+    layout = Layout.of(["a", "b", "c", "d", "x", "y"], [1] * 6, design)
     assert layout.base.tolist() == [True, True, False, False, False, False]
     assert layout.cells[0] == layout.cells[1]
     assert len(set(layout.cells)) == 5

@@ -22,7 +22,7 @@ class Contender:
     Args:
         key: Unique in a line-up.
         peer: `ENGINE`, `YARDSTICK`, or one of `ltm.bench.question.PEERS`.
-        mode: usual or hardest; empty for ltm and the yardstick.
+        mode: Of `ltm.bench.question.MODES`; empty for ltm and the yardstick.
         seat: What each of its processes is told.
         attentions: Ways of attention that the peer ships; where there are several, the fastest is kept.
     """
@@ -50,7 +50,7 @@ class Contender:
 def line_up(question: Question, case: Case, n_cores: int, device: str, folder: str) -> list[Contender]:
     """Return everybody who takes part: the yardstick, ltm, then the peers.
 
-    On a CPU, ltm and peers at their hardest run one process per core with one thread each and keep freed memory; peers
+    On a CPU, ltm and peers that are tuned run one process per core with one thread each and keep freed memory; peers
     as people run them are one process with all threads. On a GPU everybody is one process.
     """
     seat = Seat("", case, device, 1, False, False, nanogpt=str(question.nanogpt or ""), folder=folder)
@@ -62,9 +62,9 @@ def line_up(question: Question, case: Case, n_cores: int, device: str, folder: s
     ]
     for peer in question.peers:
         for mode in question.modes:
-            if mode == "hardest":
+            if mode != "usual":
                 hard = replace(spread, contender=_MODULES[peer], compiled=True)
-                ways = ("sdpa", "eager") if device == "cpu" else ("",)
+                ways = ("sdpa", "eager") if device == "cpu" and mode == "hardest" else ("",)
                 found.append(Contender(f"{peer}-{mode}", peer, mode, split, hard, ways))
             else:
                 # nanoGPT compiles unless told not to, and its README tells so for a CPU

@@ -12,7 +12,7 @@ from ltm.forecast.machine_work import Case
 from ltm.model.sizes import SIZES, ModelConfig, nearest_sizes
 
 PEERS = ("hf", "nanogpt")
-MODES = ("usual", "hardest")
+MODES = ("usual", "compiled", "hardest")
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16")
 DEFAULT_SIZES = {"cpu": ("1m", "5m", "15m"), "cuda": ("15m", "125m")}
@@ -33,7 +33,8 @@ class Question:
         rounds: Turns of every contender.
         seconds: Length of one turn.
         peers: Of `PEERS`.
-        modes: Of `MODES`: peers as people run them, or tuned as far as they go.
+        modes: Of `MODES`: peers as people run them; compiled, spread and with tuned memory; and with the fastest of
+            their ways of attention, too.
         nanogpt: A clone of karpathy/nanoGPT.
         vocab_size: 0 = by size.
         batch_tokens: Of one step of one process; 0 = by device.

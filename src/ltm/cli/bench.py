@@ -28,7 +28,9 @@ def add_bench(verbs: Any) -> None:
     verb.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu or cuda (default: auto)")
     verb.add_argument("--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16 (default: auto)")
     verb.add_argument("--peers", metavar="A,B", help="of hf, nanogpt, or none (default: hf; nanogpt with --nanogpt)")
-    verb.add_argument("--mode", metavar="NAME", default="usual", help="peers usual, hardest or both (default: usual)")
+    verb.add_argument(
+        "--mode", metavar="NAME", default="usual", help="of usual, compiled, hardest; or both (default: usual)"
+    )
     verb.add_argument("--nanogpt", metavar="DIR", help="a clone of karpathy/nanoGPT")
     verb.add_argument("--vocab", metavar="N", default="0", help="size of the vocabulary (default: by size)")
     verb.add_argument("--block", metavar="N", default="0", help="tokens of one sequence (default: by size)")
@@ -66,7 +68,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _question(options: argparse.Namespace) -> Question:
-    from ltm.bench.question import MODES, Question
+    from ltm.bench.question import Question
 
     nanogpt = Path(options.nanogpt).expanduser() if options.nanogpt else None
     peers = "hf,nanogpt" if options.peers is None and nanogpt else options.peers or "hf"
@@ -77,7 +79,7 @@ def _question(options: argparse.Namespace) -> Question:
         device=options.device,
         dtype=options.dtype,
         peers=() if peers == "none" else _names(peers),
-        modes=MODES if options.mode == "both" else (options.mode,),
+        modes=("usual", "hardest") if options.mode == "both" else _names(options.mode) or ("usual",),
         nanogpt=nanogpt,
         vocab_size=_count("vocab", options.vocab),
         batch_tokens=_count("batch-tokens", options.batch_tokens),

@@ -19,9 +19,7 @@ from ltm.forecast.machine_work import (
     CLASSES,
     CONSTANTS,
     Case,
-    Terms,
     class_seconds,
-    head_products,
     memory_parts,
     piece,
     step_terms,
@@ -32,7 +30,6 @@ _CONSTANT_RIDGE = 0.02  # draws constants that a probe cannot tell apart towards
 _STEP_RIDGE = 0.2  # noise of a timed step (3 %) over what classes differ from their common factor (15 %)
 _MEMORY_RIDGE = 0.1
 _REWEIGHTINGS, _TOLERATED_DEVIATIONS, _NOISE_FRACTION = 4, 2.0, 0.02  # of the robust fit (Huber's weights)
-_EXACT_PIECES = ("embedding", "optimizer", "accumulate")  # float32 under every precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +112,14 @@ def fit_machine(
 def fit_constants(pieces: Sequence[PieceTiming]) -> dict[str, dict[str, float]]:
     """Return seconds per FLOP, element, row and call by precision, from pieces timed alone."""
     constants: dict[str, dict[str, float]] = {}
-    for dtype in sorted({p.dtype for p in pieces} | {"float32"}, reverse=True):  # float32 first: others lean on it
-        timed = [p for p in pieces if p.dtype == dtype or (p.name in _EXACT_PIECES and p.dtype == "float32")]
-        rows, known = [], []
-        for timing in timed:
-            terms, known_seconds = _terms(timing, dtype, constants)
-            rows.append([terms.get(name, 0.0) for name in CONSTANTS])
-            known.append(known_seconds)
-        seconds = np.array([p.seconds for p in timed])
-        amounts = np.array(rows) / seconds[:, None]
+    for dtype in sorted({p.dtype for p in pieces}):
+        timed = [p for p in pieces if p.dtype == dtype]
+        terms = [piece(p.name, **p.sizes) for p in timed]
+        rows = np.array([[amounts.get(name, 0.0) for name in CONSTANTS] for amounts in terms])
+        amounts = rows / np.array([p.seconds for p in timed])[:, None]
         scale = amounts.max(axis=0)
         scale[scale == 0] = 1.0
-        fitted = _nonnegative(amounts / scale, 1 - np.array(known) / seconds, _CONSTANT_RIDGE, 0.0) / scale
+        fitted = _nonnegative(amounts / scale, np.ones(len(timed)), _CONSTANT_RIDGE, 0.0) / scale
         constants[dtype] = dict(zip(CONSTANTS, fitted.tolist(), strict=True))
     return constants
 
@@ -145,7 +138,7 @@ def fit_contention(
     rows = []
     for step in pairs:
         factors = multipliers[step.case.dtype]
-        parts = class_seconds(step_terms(step.case), constants)
+        parts = class_seconds(step_terms(step.case), constants[step.case.dtype])
         corrected = np.array([parts[name] * factors[name] for name in CLASSES])
         rows.append(corrected / corrected.sum() * alone[step.case] / step.seconds)
     contention, residuals = _corrections(np.array(rows), _STEP_RIDGE)
@@ -170,24 +163,8 @@ def fit_memory(peaks: Sequence[MemoryPeak]) -> tuple[dict[str, float], list[floa
     return memory | dict(zip(names, factors[1:].tolist(), strict=True)), residuals
 
 
-def _terms(timing: PieceTiming, dtype: str, constants: dict[str, dict[str, float]]) -> tuple[Terms, float]:
-    """Return the terms of a piece, and the seconds of what constants of another precision explain already."""
-    terms = dict(piece(timing.name, **timing.sizes))
-    known = 0.0
-    if timing.name == "linear" and dtype != "float32":  # the weight is cast, and its gradient back
-        terms |= piece("cast", p=timing.sizes["n"] * timing.sizes["k"], tensors=1)
-    if timing.name == "loss":  # timed with its matrix products
-        for (_, precision), products in head_products(dtype, **timing.sizes).items():
-            for name, amount in products.items():
-                if precision == dtype:
-                    terms[name] = terms.get(name, 0.0) + amount
-                else:
-                    known += amount * constants[precision][name]
-    return terms, known
-
-
 def _shares(step: StepTiming, constants: dict[str, dict[str, float]]) -> list[float]:
-    parts = class_seconds(step_terms(step.case), constants)
+    parts = class_seconds(step_terms(step.case), constants[step.case.dtype])
     return [parts[name] / step.seconds for name in CLASSES]
 
 

@@ -1,35 +1,38 @@
 """Count the work of one training step of ltm's own engine: what is multiplied, moved and called, by kind.
 
-Pure arithmetic over a model's shape. It follows `ltm.model` line by line - attention as plain batched products, output
-layer and loss a chunk at a time, the norm's gradient by hand - and cuts a step into **pieces** that can be run alone.
-Every piece is a sum of **terms**: an amount times one constant of the machine, in seconds per unit. The same terms
-describe a timed piece and a whole step, so constants measured on pieces forecast steps.
+Pure arithmetic over a model's shape. It follows `ltm.model` line by line - attention as plain batched products, a
+chunk of queries at a time; output layer and loss a chunk of rows at a time; all weights in one buffer - and cuts a
+step into **pieces** that can be run alone. Every piece is a sum of **terms**: an amount times one constant of the
+machine, in seconds per unit. The same terms describe a timed piece and a whole step, so constants measured on pieces
+forecast steps. Compiled code does the same work with other constants: a factor per class.
 
 Letters: M tokens of a micro batch, T sequence length, D width, H and K query and key heads, C head size, F hidden
-width, V vocabulary, P parameters.
+width, V vocabulary, P parameters, Q queries of a chunk, S keys that the chunk sees.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ltm.errors import InputError
 from ltm.model.sizes import ModelConfig
 
+ENGINE = 2  # of the training code whose work is counted here; what was measured of another one is not used
 DTYPES = ("float32", "bfloat16")
 _NEAR_ELEMENTS, _FAR_DOUBLINGS = 1 << 17, 6  # a tensor of 0.5 MiB is near, one of 32 MiB far; between, by its logarithm
 _LANES = 16  # a head size that is no multiple leaves the products a tail
 _SNAPSHOTS, _AVERAGE_SHARE = 32, 0.2  # of the averaged weights, as in ltm.runs.train
 CHUNK_ELEMENTS = 1 << 21  # logits held at once, as in ltm.model.loss
+CHUNK_QUERIES = 128  # queries of one attention product, as in ltm.model.attention
 
 # Constants by class; a class is what gets one correction from whole steps. Units: seconds per FLOP, element, row, call.
 # `far` is what an element costs more when its tensor lies beyond the caches.
 CLASSES: dict[str, tuple[str, ...]] = {
     "matmul": ("mm_flop", "mm_in", "mm_out", "mm_weight", "mm_far", "dw_flop", "dw_in", "dw_out", "dw_far"),
     "attention": (
-        *("bmm_flop", "score", "score_tail", "score_far", "head_element", "gqa_element"),
+        *("bmm_flop", "score", "score_tail", "score_far", "head_element", "slice_element"),
         *("rotary_element", "rotary_row", "rotary_far"),
     ),
     "elementwise": (
@@ -37,11 +40,11 @@ CLASSES: dict[str, tuple[str, ...]] = {
         *("swiglu_element", "swiglu_row", "gelu_element", "bias_element", "element_far"),
     ),
     "loss": ("loss_element", "loss_row", "head_weight", "embed_row", "embed_element", "embed_weight"),
-    "parameters": ("optimizer_parameter", "gradient_parameter", "cast_parameter"),
+    "parameters": ("update_parameter", "gather_parameter", "average_parameter"),
     "overhead": (
-        *("linear_call", "bias_call", "attention_call", "rotary_call", "gqa_call", "rms_call", "ln_call"),
-        *("swiglu_call", "gelu_call", "loss_call", "chunk_call", "embedding_call", "cast_call"),
-        *("optimizer_call", "optimizer_tensor", "gradient_tensor", "product_call"),
+        *("linear_call", "bias_call", "attention_call", "queries_call", "rotary_call", "rms_call", "ln_call"),
+        *("swiglu_call", "gelu_call", "loss_call", "chunk_call", "embedding_call"),
+        *("update_call", "gather_call", "gather_tensor", "average_call", "product_call"),
     ),
 }
 CONSTANTS: tuple[str, ...] = tuple(name for names in CLASSES.values() for name in names)
@@ -84,9 +87,14 @@ class Case:
 
     @property
     def n_tensors(self) -> int:
-        """Parameter tensors, each a call of its own to clip, accumulate and average."""
-        per_layer = 12 if self.config.family == "gpt2" else 6
-        return per_layer * self.config.n_layer + 2 + (2 if self.config.family == "gpt2" else 0)
+        """Parameter tensors, whose gradients are gathered into one buffer."""
+        return n_tensors(self.config)
+
+
+def n_tensors(config: ModelConfig) -> int:
+    """Return how many parameter tensors a model has; a tied embedding counts once."""
+    gpt2 = config.family == "gpt2"
+    return (12 if gpt2 else 6) * config.n_layer + (4 if gpt2 else 2) + (0 if config.tie_embeddings else 1)
 
 
 def product(kind: str, m: float, n: float, k: float) -> Terms:
@@ -101,8 +109,9 @@ def piece(name: str, **d: int) -> Terms:
     """Return the terms of one forward and backward pass of a piece.
 
     Args:
-        name: linear, forward, grad_input, grad_weight (m n k); attention, rotary_attention (m t h k c); rms, ln (m d);
-            swiglu, gelu (m f); bias (m n); loss, embedding (m d v); optimizer, accumulate, cast (p tensors).
+        name: linear, forward, grad_input, grad_weight (m n k); attention, rotary_attention (m t h k c w, w the window
+            or 0); rms, ln (m d); swiglu, gelu (m f); bias (m n); loss, with its products, and embedding (m d v);
+            update, gather, average (layers d v) of all weights of `flat_config`.
         d: The sizes.
 
     Raises:
@@ -120,26 +129,60 @@ def _linear(m: int, n: int, k: int) -> Terms:
     return terms
 
 
-def _attention(m: int, t: int, h: int, k: int, c: int) -> Terms:
-    terms: Terms = {"bmm_flop": 6 * 2 * m * t * h * c, "score": m * h * t, "head_element": m * h * c}
-    terms |= {"score_far": _far(m * h * t), "attention_call": 1}
+def attention_chunks(t: int, window: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield queries and visible keys of each chunk of one sequence; later keys and those before the window are skipped.
+
+    >>> list(attention_chunks(300))
+    [(128, 128), (128, 256), (44, 300)]
+    """
+    for start in range(0, t, CHUNK_QUERIES):
+        end = min(t, start + CHUNK_QUERIES)
+        yield end - start, end - (max(0, start - window + 1) if window else 0)
+
+
+def _attention(m: int, t: int, h: int, k: int, c: int, w: int = 0) -> Terms:
+    sequences, chunks_ = m / t, list(attention_chunks(t, w))
+    scores = sequences * h * sum(queries * keys for queries, keys in chunks_)
+    terms: Terms = {"bmm_flop": 6 * 2 * scores * c, "score": scores, "head_element": m * (h + k) * c}
+    terms |= {"score_far": sum(_far(sequences * h * queries * keys) for queries, keys in chunks_)}
+    # the gradient of a slice is as large as the whole: zeros, and a sum over the chunks
+    terms |= {"slice_element": len(chunks_) * m * (h + 2 * k) * c, "attention_call": 1, "queries_call": len(chunks_)}
     if c % _LANES:
-        terms["score_tail"] = m * h * t
-    if k != h:
-        terms |= {"gqa_element": m * h * c, "gqa_call": 1}
+        terms["score_tail"] = scores
     return terms
 
 
-def _rotary_attention(m: int, t: int, h: int, k: int, c: int) -> Terms:
+def _rotary_attention(m: int, t: int, h: int, k: int, c: int, w: int = 0) -> Terms:
     rotary: Terms = {"rotary_element": m * (h + k) * c, "rotary_row": m * (h + k), "rotary_call": 1}
     rotary["rotary_far"] = _far(m * (h + k) * c)
-    return _attention(m, t, h, k, c) | rotary
+    return _attention(m, t, h, k, c, w) | rotary
 
 
 def _loss(m: int, d: int, v: int) -> Terms:
-    n_chunks = chunks(m, v)[1]
-    per_chunk = {"head_weight": n_chunks * v * d, "chunk_call": n_chunks}
-    return {"loss_element": m * v, "loss_row": m, "loss_call": 1, **per_chunk}
+    rows, n_chunks = chunks(m, v)
+    # once more than there are chunks: the sum of their gradients is rounded, and scaled in the backward pass
+    terms: Terms = {"loss_element": m * v, "loss_row": m, "loss_call": 1}
+    terms |= {"head_weight": (n_chunks + 1) * v * d, "chunk_call": n_chunks}
+    for kind, a, b, inner in products(rows, v, d):
+        _add(terms, product(kind, a, b, inner), n_chunks)
+    return terms
+
+
+def _update(p: float) -> Terms:
+    return {"update_parameter": p, "update_call": 1}  # the gradient's norm, AdamW over all segments, rounding
+
+
+def _gather(p: float, tensors: int) -> Terms:
+    return {"gather_parameter": p, "gather_tensor": tensors, "gather_call": 1}
+
+
+def _average(p: float) -> Terms:
+    return {"average_parameter": p, "average_call": 1}
+
+
+def flat_config(layers: int, d: int, v: int) -> ModelConfig:
+    """Return the model whose weights the pieces over all weights are timed on."""
+    return ModelConfig("llama", layers, 1, 1, d, 3 * d, v, 64)
 
 
 _PIECES: dict[str, Callable[..., Terms]] = {
@@ -166,9 +209,9 @@ _PIECES: dict[str, Callable[..., Terms]] = {
         "embed_weight": v * d,
         "embedding_call": 1,
     },
-    "optimizer": lambda p, tensors: {"optimizer_parameter": p, "optimizer_tensor": tensors, "optimizer_call": 1},
-    "accumulate": lambda p, tensors: {"gradient_parameter": p, "gradient_tensor": tensors},
-    "cast": lambda p, tensors: {"cast_parameter": p, "cast_call": tensors},
+    "update": lambda **d: _update(flat_config(**d).n_params),
+    "gather": lambda **d: _gather(flat_config(**d).n_params, n_tensors(flat_config(**d))),
+    "average": lambda **d: _average(flat_config(**d).n_params),
 }
 
 
@@ -194,9 +237,9 @@ def linears(config: ModelConfig) -> list[tuple[int, int]]:
     ]
 
 
-def step_terms(case: Case) -> dict[str, Terms]:
-    """Return the terms of one step by precision; under bfloat16 one product of the loss stays in float32."""
-    c, m, dtype, n_micro = case.config, case.micro_tokens, case.dtype, case.n_micro
+def step_terms(case: Case) -> Terms:
+    """Return the terms of one step, all in the precision of the case but the update, which is float32 in any."""
+    c, m, n_micro = case.config, case.micro_tokens, case.n_micro
     gpt2 = c.family == "gpt2"
     step: Terms = {}
     in_blocks = c.n_layer * n_micro
@@ -204,69 +247,63 @@ def step_terms(case: Case) -> dict[str, Terms]:
         _add(step, piece("linear", m=m, n=outside, k=inside), in_blocks)
         if gpt2:
             _add(step, piece("bias", m=m, n=outside), in_blocks)
-    heads = {"m": m, "t": c.block_size, "h": c.n_head, "k": c.n_kv_head, "c": c.head_size}
+    heads = {"m": m, "t": c.block_size, "h": c.n_head, "k": c.n_kv_head, "c": c.head_size, "w": c.window}
     _add(step, piece("attention" if gpt2 else "rotary_attention", **heads), in_blocks)
     _add(step, piece("gelu" if gpt2 else "swiglu", m=m, f=c.n_hidden), in_blocks)
     _add(step, piece("ln" if gpt2 else "rms", m=m, d=c.n_embd), 2 * in_blocks + n_micro)
+    if gpt2:  # learned positions: added to every sequence, and their gradient summed over all
+        _add(step, piece("bias", m=m, n=c.n_embd), n_micro)
     for name in ("loss", "embedding"):
         _add(step, piece(name, m=m, d=c.n_embd, v=c.vocab_size), n_micro)
-    if dtype != "float32":
-        _add(step, piece("cast", p=c.n_params, tensors=case.n_tensors), n_micro)
-    _add(step, piece("optimizer", p=c.n_params, tensors=case.n_tensors))
-    _add(step, piece("accumulate", p=c.n_params, tensors=case.n_tensors), n_micro - 1)
-    result: dict[str, Terms] = {dtype: step}
-    for (_, precision), terms in head_products(dtype, m, c.n_embd, c.vocab_size).items():
-        _add(result.setdefault(precision, {}), terms, n_micro)
-    return result
+    _add(step, _gather(c.n_params, case.n_tensors), n_micro)
+    _add(step, _update(c.n_params))
+    return step
 
 
 def average_terms(terms: Terms, case: Case, n_steps: int) -> Terms:
     """Return the terms of a step with its share of the snapshots that the scored weights are the mean of."""
     result = dict(terms)
     snapshots = min(_SNAPSHOTS, _AVERAGE_SHARE * n_steps)
-    _add(result, piece("accumulate", p=case.config.n_params, tensors=case.n_tensors), snapshots / n_steps)
+    _add(result, _average(case.config.n_params), snapshots / n_steps)
     return result
 
 
 def memory_parts(case: Case) -> dict[str, float]:
     """Return bytes by part at the peak of one step: what is saved for the backward pass and what comes and goes."""
-    c, m = case.config, case.micro_tokens
+    c, m, p = case.config, case.micro_tokens, case.config.n_params
     size = 4 if case.dtype == "float32" else 2
     gpt2 = c.family == "gpt2"
-    heads = c.n_head * (4 * c.head_size + c.block_size)  # queries, keys, values, outputs; probabilities
+    chunks_ = list(attention_chunks(c.block_size, c.window))
+    keys = sum(queries * keys for queries, keys in chunks_) / c.block_size  # that one query is multiplied with
+    norm = c.n_embd * (size if gpt2 else 8)  # a root mean square norm keeps two tensors in float32
+    heads = (c.n_head + 2 * c.n_kv_head) * c.head_size + c.n_head * keys  # queries, keys, values; probabilities
     hidden = c.n_hidden * (2 if gpt2 else 4)
-    saved = c.n_layer * (2 * c.n_embd * (4 + size) + size * (heads + hidden))
+    saved = c.n_layer * (2 * norm + size * (3 * c.n_embd + heads + hidden)) + norm + size * c.n_embd
     rows, _ = chunks(m, c.vocab_size)
-    states = 5 * 4.0 * c.n_params  # weights, gradients, two averages of AdamW, averaged weights
-    casts = 0.0 if size == 4 else size * float(c.n_params)
-    loss = 4 * (2 * rows * c.vocab_size + 3 * c.vocab_size * c.n_embd + 2 * m * c.n_embd)
-    backward = size * (3 * m * c.n_head * c.block_size + 4 * m * c.n_hidden)
-    return {"states": states + casts, "activations": float(m * saved), "passing": float(max(loss, backward))}
-
-
-def head_products(dtype: str, m: int, d: int, v: int) -> dict[tuple[str, str], Terms]:
-    """Return the terms of the loss's matrix products by kind and precision, all chunks of one pass."""
-    rows, n_chunks = chunks(m, v)
-    shapes = [("forward", dtype, rows, v, d), ("grad_weight", dtype, v, d, rows)]
-    shapes.append(("grad_input", "float32", rows, d, v))  # its result is written into a float32 buffer
+    states = 5 * 4.0 * p  # weights, gradients, two averages of AdamW, averaged weights
+    rounded = 0.0 if size == 4 else 2.0 * p
+    loss = 16 * rows * c.vocab_size + 12 * c.vocab_size * c.n_embd + 2 * size * m * c.n_embd
+    largest = m / c.block_size * c.n_head * max(queries * keys for queries, keys in chunks_)
+    backward = size * (3 * largest + 4 * m * c.n_hidden)
+    gathered = size * float(p)  # the gradients once more as one tensor; each one's own counts as state
     return {
-        (kind, precision): {name: amount * n_chunks for name, amount in product(kind, a, b, k).items()}
-        for kind, precision, a, b, k in shapes
+        "states": states + rounded + size * p,
+        "activations": float(m * saved),
+        "passing": float(max(loss, backward, gathered)),
     }
 
 
 def matmul_flops(case: Case) -> int:
-    """Return the FLOPs of all matrix products of one step, attention's included with its masked half."""
-    parts = step_terms(case).values()
-    return round(sum(terms.get(name, 0) for terms in parts for name in ("mm_flop", "dw_flop", "bmm_flop")))
+    """Return the FLOPs of all matrix products of one step, attention's included with what a chunk sees in vain."""
+    terms = step_terms(case)
+    return round(sum(terms.get(name, 0) for name in ("mm_flop", "dw_flop", "bmm_flop")))
 
 
-def class_seconds(terms: Mapping[str, Terms], constants: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return seconds by class: amounts times the machine's constants of their precision."""
+def class_seconds(terms: Mapping[str, float], constants: Mapping[str, float]) -> dict[str, float]:
+    """Return seconds by class: amounts times the machine's constants of one precision."""
     seconds = dict.fromkeys(CLASSES, 0.0)
-    for dtype, amounts in terms.items():
-        for name, amount in amounts.items():
-            seconds[_CLASS_OF[name]] += amount * constants[dtype][name]
+    for name, amount in terms.items():
+        seconds[_CLASS_OF[name]] += amount * constants[name]
     return seconds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,10 @@ def _muon(weights: FlatWeights, segment: Segment, settings: OptimizerSettings) -
     master, gradients = weights.named(weights.master_N), weights.named(weights.grad_N)
     for name in segment.group.names:
         master[name].grad = gradients[name]
-    group = _group([master[name] for name in segment.group.names], segment, settings)
+    # Under muP: what an orthogonal update of fixed size a weight does to a layer's output grows with the root of the
+    # width, where AdamW's, of low rank, grows with the width (Large et al. 2024; the coordinate check sees both).
+    root = dataclasses.replace(segment, group=dataclasses.replace(segment.group, lr_scale=segment.group.lr_scale**0.5))
+    group = _group([master[name] for name in segment.group.names], root, settings)
     return torch.optim.Muon([group], momentum=_MUON_MOMENTUM, adjust_lr_fn="match_rms_adamw")
 
 

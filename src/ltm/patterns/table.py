@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from ltm.errors import DataError, StoreError
 from ltm.records import ABILITIES, FLUENCY, Book, Measure, Reliability, Run, Variant
+from ltm.scores.seeds import without_seed_effects
 from ltm.store import WorkFolder, read_json, read_rows
 
 Floats = npt.NDArray[np.float64]
@@ -134,12 +135,34 @@ def make_table(rows: Rows) -> Table:
     variant_of = np.array([place[run.variant_id] for run in runs], dtype=np.int64)
     run_ids = tuple(run.run_id for run in runs)
     sets = np.array([variants[v].set_id for v in variant_of], dtype=np.int64)
+    values, n_effects = _without_seeds(values, runs)
     scores: dict[str, Floats] = {}
     abilities: dict[str, Ability] = {}
     for name in SCORED:
         if name in values:
-            scores[name], abilities[name] = _score(name, values[name], run_ids, variant_of, sets, rows.reliability)
+            scores[name], abilities[name] = _score(
+                name, values[name], run_ids, variant_of, sets, rows.reliability, n_effects
+            )
     return Table(run_ids, variants, variant_of, scores, abilities, dict(sorted(dropped.items())))
+
+
+def _without_seeds(
+    values: Mapping[str, Mapping[str, Mapping[str, float]]], runs: Sequence[Run]
+) -> tuple[dict[str, dict[str, dict[str, float]]], int]:
+    """Return the values without what common init seeds do to all their runs, and how many effects that took."""
+    variants, seeds = [run.variant_id for run in runs], [run.init_seed for run in runs]
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    most = 0
+    for ability, families in values.items():
+        result[ability] = {}
+        for family, by_run in families.items():
+            raw = np.array([by_run.get(run.run_id, np.nan) for run in runs])
+            adjusted, n_effects = without_seed_effects(raw, variants, seeds)
+            most = max(most, n_effects)
+            result[ability][family] = {
+                run.run_id: float(value) for run, value in zip(runs, adjusted, strict=True) if np.isfinite(value)
+            }
+    return result, most
 
 
 def _values(measures: Sequence[Measure], dropped: Counter[str]) -> dict[str, dict[str, dict[str, float]]]:
@@ -199,8 +222,9 @@ def _score(
     variant_of: Ints,
     sets: Ints,
     reliability: Sequence[Reliability],
+    n_effects: int,
 ) -> tuple[Floats, Ability]:
-    """Return the standardised score of one ability and the facts about it."""
+    """Return the standardised score of one ability and the facts about it; `n_effects` degrees of freedom are spent."""
     used, admitted, reason = _families(name, families, reliability)
     seed_sds = {r.family: r.seed_sd for r in reliability if r.ability == name}
     columns, known_sd = [], True
@@ -216,7 +240,7 @@ def _score(
     finite = np.isfinite(score)
     spread = float(np.std(score[finite])) if finite.any() else 0.0
     constant = spread <= _TINY * max(1.0, float(np.max(np.abs(score[finite]), initial=0.0)))
-    unit, unit_sd = _unit(score, variant_of, sets, known_sd, len(used)) if not constant else ("none", 1.0)
+    unit, unit_sd = _unit(score, variant_of, sets, known_sd, len(used), n_effects) if not constant else ("none", 1.0)
     facts = Ability(
         name, admitted, reason, tuple(used), unit, unit_sd, int(finite.sum()), int((~finite).sum()), constant
     )
@@ -238,9 +262,11 @@ def _families(
     return passed or sorted(families), False, reasons[0] if reasons else "no family of items passed the gate"
 
 
-def _unit(score: Floats, variant_of: Ints, sets: Ints, known_sd: bool, n_families: int) -> tuple[str, float]:
+def _unit(
+    score: Floats, variant_of: Ints, sets: Ints, known_sd: bool, n_families: int, n_effects: int
+) -> tuple[str, float]:
     """Return what one unit of the score is, and its size on the scale of the mean of the families."""
-    replicate_sd, df = _within_sd(score, variant_of)
+    replicate_sd, df = _within_sd(score, variant_of, n_effects)
     if df >= _MIN_REPLICATE_DF:
         if known_sd and n_families == 1:
             return "seed", 1.0  # it was divided by the seed's standard deviation already
@@ -250,12 +276,12 @@ def _unit(score: Floats, variant_of: Ints, sets: Ints, known_sd: bool, n_familie
     return ("residual", sd) if sd > _TINY else ("none", 1.0)
 
 
-def _within_sd(values: Floats, groups: Ints) -> tuple[float, int]:
+def _within_sd(values: Floats, groups: Ints, n_effects: int = 0) -> tuple[float, int]:
     """Return the pooled standard deviation within groups and its degrees of freedom."""
     finite = np.isfinite(values)
     x, labels = values[finite], groups[finite]
     _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    df = len(x) - len(counts)
+    df = len(x) - len(counts) - n_effects
     if df <= 0:
         return 0.0, 0
     means = np.bincount(index, weights=x) / counts

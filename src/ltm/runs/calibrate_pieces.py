@@ -6,7 +6,6 @@ a real step.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import math
@@ -19,9 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from ltm.forecast.machine_fit import PieceTiming
-from ltm.model.gpt import Attention, GeluMlp, SwiGlu, rotary
+from ltm.forecast.machine_work import flat_config
+from ltm.model.gpt import GPT, NORM_EPS, Attention, GeluMlp, SwiGlu, rotary
 from ltm.model.loss import linear_cross_entropy
+from ltm.model.optimizer import Optimizer, OptimizerSettings
 from ltm.model.sizes import ModelConfig
+from ltm.model.weights import FlatWeights
 
 _REPLICA_ELEMENTS = 4_000_000  # of all replicas of a piece together: beyond the caches, yet quick
 _MOST_REPLICAS = 12
@@ -51,9 +53,9 @@ def plan(device: str = "cpu") -> list[Piece]:
             result.append(_piece("grad_input", dtype, m=m, n=k, k=n))
             result.append(_piece("grad_weight", dtype, m=n, n=k, k=m))
         result += [_piece("linear", dtype, m=m, n=n, k=k) for m, n, k in _LINEARS]
-        for t, h, kv, c, m in _ATTENTION:
-            for name in ("attention", "rotary_attention") if h == kv else ("rotary_attention",):
-                result.append(_piece(name, dtype, m=m, t=t, h=h, k=kv, c=c))
+        for t, h, kv, c, m, w in _ATTENTION:
+            for name in ("attention", "rotary_attention") if h == kv and not w else ("rotary_attention",):
+                result.append(_piece(name, dtype, m=m, t=t, h=h, k=kv, c=c, w=w))
         for m, width in _ELEMENTS:
             for name in ("rms", "ln"):
                 result.append(_piece(name, dtype, m=m, d=width))
@@ -62,16 +64,11 @@ def plan(device: str = "cpu") -> list[Piece]:
             result.append(_piece("bias", dtype, m=m, n=width))
         for m, d, v in _LOSSES:
             result.append(_piece("loss", dtype, m=m, d=d, v=v))
-    for m, d, v in _LOSSES:
-        result.append(_piece("embedding", "float32", m=m, d=d, v=v))
-    for p, tensors in ((2_000, 20), (20_000, 30), (300_000, 30), (300_000, 90), (3_000_000, 60)):
-        result.append(_piece("optimizer", "float32", p=p, tensors=tensors))
-        result.append(_piece("accumulate", "float32", p=p, tensors=tensors))
+            result.append(_piece("embedding", dtype, m=m, d=d, v=v))
+        for name in ("gather", "update", "average"):
+            result += [_piece(name, dtype, layers=n, d=d, v=v) for n, d, v in _WEIGHTS]
     if device != "cpu":
         result = [_widened(p) for p in result]
-    result += [
-        _piece("cast", "bfloat16", p=p, tensors=t) for p, t in ((200, 4), (30_000, 4), (300_000, 8), (3_000_000, 16))
-    ]
     return result
 
 
@@ -93,25 +90,25 @@ _PRODUCTS = [
     (16384, 192, 48),
     (192, 1792, 512),
 ]
-_ATTENTION = [  # T, H, K, C, M
-    (32, 1, 1, 16, 32),
-    (64, 4, 4, 16, 1024),
-    (64, 2, 1, 64, 4096),
-    (96, 3, 3, 80, 1152),
-    (128, 3, 3, 32, 2048),
-    (128, 2, 2, 40, 1024),
-    (128, 8, 4, 24, 8192),
-    (192, 1, 1, 24, 2304),
-    (256, 2, 2, 48, 4096),
-    (256, 4, 2, 32, 1024),
-    (256, 4, 4, 16, 12288),
-    (320, 6, 6, 24, 640),
-    (384, 7, 7, 32, 768),
-    (512, 2, 2, 32, 2048),
-    (512, 4, 1, 64, 1024),
-    (768, 3, 3, 48, 768),
-    (1024, 2, 2, 16, 4096),
-    (1024, 1, 1, 64, 1024),
+_ATTENTION = [  # T, H, K, C, M, window
+    (32, 1, 1, 16, 32, 0),
+    (64, 4, 4, 16, 1024, 0),
+    (64, 2, 1, 64, 4096, 0),
+    (96, 3, 3, 80, 1152, 0),
+    (128, 3, 3, 32, 2048, 0),
+    (128, 2, 2, 40, 1024, 0),
+    (128, 8, 4, 24, 8192, 0),
+    (192, 1, 1, 24, 2304, 0),
+    (256, 2, 2, 48, 4096, 0),
+    (256, 4, 2, 32, 1024, 128),
+    (256, 4, 4, 16, 12288, 0),
+    (320, 6, 6, 24, 640, 0),
+    (384, 7, 7, 32, 768, 0),
+    (512, 2, 2, 32, 2048, 0),
+    (512, 4, 1, 64, 1024, 256),
+    (768, 3, 3, 48, 768, 0),
+    (1024, 2, 2, 16, 4096, 0),
+    (1024, 1, 1, 64, 1024, 512),
 ]
 _LINEARS = [
     (16, 32, 32),
@@ -135,6 +132,7 @@ _ELEMENTS = [
 ]
 _LOSSES = [(16, 32, 64), (512, 32, 257), (4096, 32, 512), (2048, 128, 1024), (1024, 64, 2048), (1024, 32, 8192)]
 _LOSSES += [(512, 256, 8192), (4096, 48, 4096)]
+_WEIGHTS = [(1, 16, 64), (4, 32, 300), (2, 96, 1024), (12, 64, 512), (4, 192, 2048)]  # layers, width, vocabulary
 
 
 def _widened(small: Piece) -> Piece:
@@ -187,19 +185,17 @@ def _replicas(elements: int) -> int:
 def _forward_backward(
     function: Callable[[Tensor], Tensor], make: Callable[[], Tensor], count: int, device: str, cold: bool = False
 ) -> Pass:
-    """Return a pass of `count` replicas: all forward, then all backward, as layers do, under one autocast.
+    """Return a pass of `count` replicas: all forward, then all backward, as layers do.
 
     `cold` empties all caches before either: weights are used once in each direction of a whole step.
     """
 
     def run() -> float:
         inputs = [make().requires_grad_() for _ in range(count)]
-        half = inputs[0].dtype != torch.float32
         if cold:
             _evict(device, _FAR_BYTES)
         start = _clock(device)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=half):
-            outputs = [function(x) for x in inputs]
+        outputs = [function(x) for x in inputs]
         middle = _clock(device)
         gradients = [torch.ones_like(y) for y in outputs]
         _evict(device, _FAR_BYTES if cold else _NEAR_BYTES)
@@ -228,9 +224,9 @@ def _product(name: str, dtype: torch.dtype, device: str, m: int, n: int, k: int)
     return run
 
 
-def _attention(name: str, dtype: torch.dtype, device: str, m: int, t: int, h: int, k: int, c: int) -> Pass:
+def _attention(name: str, dtype: torch.dtype, device: str, m: int, t: int, h: int, k: int, c: int, w: int) -> Pass:
     family = "gpt2" if name == "attention" else "llama"
-    module = Attention(ModelConfig(family, 1, h, k, h * c, h * c, 257, t))
+    module = Attention(ModelConfig(family, 1, h, k, h * c, h * c, 257, t, w))
     module.qkv = nn.Identity()  # type: ignore[assignment]
     module.out = nn.Identity()  # type: ignore[assignment]
     cos, sin = (x.to(device) for x in rotary(c, t, 10_000.0))
@@ -242,13 +238,13 @@ def _attention(name: str, dtype: torch.dtype, device: str, m: int, t: int, h: in
 
 
 def _norm(name: str, dtype: torch.dtype, device: str, m: int, d: int) -> Pass:
-    norm = (nn.RMSNorm(d) if name == "rms" else nn.LayerNorm(d)).to(device)
+    norm = (nn.RMSNorm(d, eps=NORM_EPS) if name == "rms" else nn.LayerNorm(d)).to(device, dtype)
 
     def function(x: Tensor) -> Tensor:
-        result: Tensor = x + norm(x).to(dtype)  # the casts around a bfloat16 layer belong to the residual path
+        result: Tensor = x + norm(x)
         return result
 
-    return _forward_backward(function, lambda: _randn(torch.float32, device, m, d), _replicas(4 * m * d), device)
+    return _forward_backward(function, lambda: _randn(dtype, device, m, d), _replicas(4 * m * d), device)
 
 
 def _activation(name: str, dtype: torch.dtype, device: str, m: int, f: int) -> Pass:
@@ -274,83 +270,74 @@ def _bias(_: str, dtype: torch.dtype, device: str, m: int, n: int) -> Pass:
 
 
 def _loss(_: str, dtype: torch.dtype, device: str, m: int, d: int, v: int) -> Pass:
-    weight = nn.Parameter(torch.randn(v, d, device=device) * 0.02)
+    weight = nn.Parameter((torch.randn(v, d, device=device) * 0.02).to(dtype))
     targets = torch.randint(0, v, (m,), device=device)
-    context: Any = contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype=dtype)
+    scale = torch.ones((), device=device)
 
     def run() -> float:
-        weight.grad = None
-        x = _randn(torch.float32, device, m, d).requires_grad_()
+        x = _randn(dtype, device, m, d).requires_grad_()
         start = _clock(device)
-        with context:
-            loss = linear_cross_entropy(x, weight, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.grad(linear_cross_entropy(x, weight, targets, scale), (x, weight))
         return _clock(device) - start
 
     return run
 
 
 def _embedding(_: str, dtype: torch.dtype, device: str, m: int, d: int, v: int) -> Pass:
-    del dtype
-    table = nn.Embedding(v, d, device=device)
+    table = nn.Embedding(v, d, device=device, dtype=dtype)
     tokens = torch.randint(0, v, (1, m), device=device)
+    of_head = torch.zeros_like(table.weight)
 
     def run() -> float:
-        table.weight.grad = torch.zeros_like(table.weight)  # a tied embedding has the head's gradient already
-        gradient = _randn(torch.float32, device, 1, m, d)
+        gradient = _randn(dtype, device, 1, m, d)
         start = _clock(device)
-        table(tokens).backward(gradient)
+        (found,) = torch.autograd.grad(table(tokens), (table.weight,), gradient)
+        found + of_head  # a tied embedding has the head's gradient too
         return _clock(device) - start
 
     return run
 
 
-def _parameters(device: str, p: int, tensors: int) -> list[nn.Parameter]:
-    made = [nn.Parameter(_randn(torch.float32, device, p // tensors)) for _ in range(tensors)]
-    for parameter in made:
-        parameter.grad = torch.ones_like(parameter)
-    return made
+def _flat(dtype: torch.dtype, device: str, **d: int) -> FlatWeights:
+    return FlatWeights(GPT(flat_config(**d)).to(device), dtype)
 
 
-def _optimizer(_: str, dtype: torch.dtype, device: str, p: int, tensors: int) -> Pass:
-    del dtype
-    parameters = _parameters(device, p, tensors)
-    optimizer = torch.optim.AdamW(parameters, lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+def _update(_: str, dtype: torch.dtype, device: str, **d: int) -> Pass:
+    weights = _flat(dtype, device, **d)
+    optimizer = Optimizer(weights, OptimizerSettings("adamw", 0.9, 0.95, 0.1))
+    weights.grad_N.fill_(1e-3)
 
     def run() -> float:
         _evict(device, _FAR_BYTES)
         start = _clock(device)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        norm = torch.linalg.vector_norm(weights.grad_N)
+        optimizer.step(1e-5, norm.clamp(min=1.0))
         return _clock(device) - start
 
     return run
 
 
-def _accumulate(_: str, dtype: torch.dtype, device: str, p: int, tensors: int) -> Pass:
-    del dtype
-    parameters = _parameters(device, p, tensors)
-    more = [torch.ones_like(parameter) for parameter in parameters]
+def _gather(_: str, dtype: torch.dtype, device: str, **d: int) -> Pass:
+    weights = _flat(dtype, device, **d)
+    gradients = [torch.ones_like(parameter) for parameter in weights.parameters]
 
     def run() -> float:
-        _evict(device, _FAR_BYTES)
+        _evict(device, _NEAR_BYTES)  # gradients are fresh from the backward pass
         start = _clock(device)
-        for parameter, gradient in zip(parameters, more, strict=True):
-            assert parameter.grad is not None
-            parameter.grad += gradient
+        weights.gather(gradients, add=False)
         return _clock(device) - start
 
     return run
 
 
-def _cast(_: str, dtype: torch.dtype, device: str, p: int, tensors: int) -> Pass:
-    weights = [_randn(torch.float32, device, p // tensors) for _ in range(tensors)]
+def _average(_: str, dtype: torch.dtype, device: str, **d: int) -> Pass:
+    weights = _flat(dtype, device, **d)
+    average_N = torch.zeros_like(weights.master_N)
 
     def run() -> float:
         _evict(device, _FAR_BYTES)
         start = _clock(device)
-        for weight in weights:
-            weight.to(dtype).to(torch.float32)
+        average_N.lerp_(weights.master_N, 0.5)
         return _clock(device) - start
 
     return run
@@ -358,7 +345,7 @@ def _cast(_: str, dtype: torch.dtype, device: str, p: int, tensors: int) -> Pass
 
 def _linear(_: str, dtype: torch.dtype, device: str, m: int, n: int, k: int) -> Pass:
     count = _replicas(m * k + n * k + m * n)
-    layers = itertools.cycle([nn.Linear(k, n, bias=False, device=device) for _ in range(count)])  # each is cast anew
+    layers = itertools.cycle([nn.Linear(k, n, bias=False, device=device, dtype=dtype) for _ in range(count)])
     cold = n * k > _MANY_WEIGHTS
 
     def one_after_another(x: Tensor) -> Tensor:
@@ -404,7 +391,7 @@ _BUILDERS: dict[str, Callable[..., Pass]] = {
     "bias": _bias,
     "loss": _loss,
     "embedding": _embedding,
-    "optimizer": _optimizer,
-    "accumulate": _accumulate,
-    "cast": _cast,
+    "update": _update,
+    "gather": _gather,
+    "average": _average,
 }

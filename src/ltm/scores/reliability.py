@@ -19,6 +19,7 @@ from scipy import stats
 from ltm.records import Reliability, Variant
 from ltm.scores.measures import Array, FamilyTable, ratio
 from ltm.scores.section import ScoresSection
+from ltm.scores.seeds import without_seed_effects
 from ltm.store import fingerprint
 
 WHOLE_ABILITY = "*"
@@ -32,10 +33,11 @@ class Layout:
     """Where each run stands in the design, so that what orders and gaps do is not taken for what sets do."""
 
     base: NDArray[np.bool_]  # run of a base arm in the commonest base order: the ICC is about these
-    cells: list[str]  # template, arm, order, gap kind and density: split-half compares runs within them
+    cells: list[str]  # template, arm, order, gap kind, density and seed: split-half compares runs within them
+    seeds: list[int]  # init seed of each run
 
     @classmethod
-    def of(cls, variant_ids: Sequence[str], variants: Sequence[Variant]) -> Layout:
+    def of(cls, variant_ids: Sequence[str], seeds: Sequence[int], variants: Sequence[Variant]) -> Layout:
         """Return the layout of runs; a run whose variant is not in the design is no base arm and alone in its cell."""
         by_id = {variant.variant_id: variant for variant in variants}
         known = [by_id.get(variant_id) for variant_id in variant_ids]
@@ -46,17 +48,21 @@ class Layout:
             f"unknown {place}" if v is None else f"{v.template} {v.arm} {v.order} {v.gap_kind} {v.density}"
             for place, v in enumerate(known)
         ]
-        return cls(np.array(base, dtype=bool), cells)
+        users = Counter(seeds)
+        cells = [f"{cell} {seed if users[seed] > 1 else ''}" for cell, seed in zip(cells, seeds, strict=True)]
+        return cls(np.array(base, dtype=bool), cells, list(seeds))
 
     @classmethod
     def flat(cls, n_runs: int) -> Layout:
         """Return the layout of runs that differ in their sets only."""
-        return cls(np.ones(n_runs, dtype=bool), ["base"] * n_runs)
+        return cls(np.ones(n_runs, dtype=bool), ["base"] * n_runs, list(range(n_runs)))
 
     def icc(self, values: Array, variants: Sequence[str]) -> Icc:
-        """Return the ICC of the base arms."""
-        own = [variant for variant, base in zip(variants, self.base, strict=True) if base]
-        return icc(values[self.base], own)
+        """Return the ICC of the base arms, common init seeds taken out."""
+        own = np.flatnonzero(self.base)
+        names = [variants[i] for i in own]
+        adjusted, n_effects = without_seed_effects(values[own], names, [self.seeds[i] for i in own])
+        return icc(adjusted, names, n_effects)
 
 
 @dataclass(frozen=True)
@@ -70,17 +76,18 @@ class Icc:
     n_extra: int  # runs beyond the first of their variant
 
 
-def icc(values: Array, groups: Sequence[str]) -> Icc:
+def icc(values: Array, groups: Sequence[str], n_effects: int = 0) -> Icc:
     """Return the share of the variance between runs that is the group (the set) and not the seed.
 
     Args:
         values: One per run.
         groups: The variant of each run.
+        n_effects: Effects of common init seeds that were estimated and taken out, a degree of freedom each.
     """
     code = _codes(groups)
     sizes = np.bincount(code).astype(float)
     n, g = len(values), len(sizes)
-    extra = n - g
+    extra = n - g - n_effects
     if extra < 1 or g < 2 or not np.all(np.isfinite(values)):
         return Icc(math.nan, math.nan, math.nan, math.nan, max(extra, 0))
     means = np.bincount(code, weights=values) / sizes

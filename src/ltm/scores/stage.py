@@ -129,7 +129,8 @@ def condense(section: ScoresSection, work: WorkFolder, runs: list[Run], progress
     chance = _tables(work, items, untrained_ids(section), section.bank, mark)
     rows = measures.measures(trained, [run.run_id for run in runs])
     ids = [run.variant_id for run in runs]
-    judged = reliability.judge(trained, chance, ids, section, reliability.Layout.of(ids, read_variants(work)))
+    layout = reliability.Layout.of(ids, [run.init_seed for run in runs], read_variants(work))
+    judged = reliability.judge(trained, chance, ids, section, layout)
     write_rows(work.path("scores", "measures.parquet"), rows, Measure)
     write_rows(work.path("scores", "reliability.parquet"), judged, Reliability)
     admitted = [row.family for row in judged if row.admitted and row.family != reliability.WHOLE_ABILITY]

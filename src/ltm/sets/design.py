@@ -2,7 +2,8 @@
 
 Reads: the training books of the catalogue. Writes: nothing (see `stage`). Books are varied between sets, order and
 gaps between the variants of one set, which share an init seed (a split-plot with common random numbers; SCIENCE 2.1
-and 2.3). Each gap is paired with a control that has the same unique tokens without gaps.
+and 2.3); with `common_init` all sets share it too. Each gap is paired with a control that has the same unique tokens
+without gaps.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ def draw(section: SetsSection, books: Sequence[Book], seed: int) -> tuple[list[V
     templates = _templates(section, rng)
     member = incidence(len(templates), len(ordered), section.books_per_set, rng)
     levels = _gap_levels(section, templates.count("gaps"), rng)
+    common = np.random.default_rng([seed, 0x1417]).integers(1, 2**31, size=max(_SEEDS_PER_VARIANT.values())).tolist()
     variants: list[Variant] = []
     for block, template in enumerate(templates):
         chosen = [ordered[i] for i in rng.permutation(np.flatnonzero(member[block]))]
         seeds = [int(s) for s in rng.integers(1, 2**31, size=1 + _SEEDS_PER_VARIANT[template])]
+        if section.common_init:
+            seeds[1:] = common[: len(seeds) - 1]
         gap = next(levels) if template == "gaps" else ("none", 1.0)
         variants += _block(section, template, block, chosen, seeds, gap, len(variants))
     description = {

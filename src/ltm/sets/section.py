@@ -55,6 +55,10 @@ class SetsSection(Section):
     """Length of the passages that are dropped, mixed or taken in turns."""
     spacing: Annotated[int, Field(ge=1)] = 1
     """Books read in turns, passage by passage; 1 = each book whole."""
+    common_init: bool = True
+    """Start all runs from the same weights, and the second runs of `seeds` blocks from other ones. Most of the seed noise
+    is the start; what all runs share does not blur their comparison, and what is found holds for these starts.
+    false: another start for every block."""
     shares: SharesSection = SharesSection()
     """How the sets are divided among the kinds of block."""
 
