@@ -105,12 +105,12 @@ def measure(cases: list[Case], n_workers: int) -> list[float]:
 
 def peak(case: Case) -> float:
     """Return the peak memory of a fresh worker that trains a case."""
-    from ltm.runs.calibrate_steps import memory_peaks
+    from ltm.runs.calibrate_steps import memory_peak
 
     with LocalExecutor(1) as pool:
-        (outcome,) = pool.map(memory_peaks, [Job("peak", ([case], 0.0, "cpu"))])
+        (outcome,) = pool.map(memory_peak, [Job("peak", (case, "cpu"))])
     assert outcome.ok, outcome.error
-    return float(outcome.value[0])
+    return float(outcome.value)
 
 
 def rows_of(machine: Machine, cases: list[Case], memory: bool) -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ class Library:
 def variant(set_index: int, books: Sequence[Book], stream_seed: int) -> Variant:
     """Return the chunk-shuffled variant of a set."""
     return Variant(
-        variant_id=f"{set_index}-{stream_seed}", index=set_index, round="exploration", block=set_index, set_id=set_index,
+        variant_id=str(stream_seed), index=set_index, round="exploration", block=set_index, set_id=set_index,
         template="seeds", arm="base", book_ids=[book.book_id for book in books], order="shuffled", gap_kind="none",
         density=1.0, spacing=1, stream_seed=stream_seed, init_seeds=[0],
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Search the recipe with the lowest held-out bits per byte for a fixed time of training.
 
-    python bench/recipes/loss.py --books DIR --size llama-1m --seconds 60 --grid lr=1e-3,2e-3,4e-3 batch_tokens=1024,2048
+    python bench/recipes/loss.py --books DIR --size llama-1m --seconds 60 --grid lr=1e-3,2e-3 batch_tokens=1024,2048
     python bench/recipes/loss.py --books DIR --table
 
 Each recipe trains for as many tokens as one of two busy cores reads in that time; its rate is measured first. One model
@@ -26,7 +26,15 @@ from recipe import PLAIN, Recipe
 
 from ltm.runs.executors.local import Job, LocalExecutor
 
-BASE = PLAIN.but("base", schedule="wsd", decay_share=0.5, warmup_share=0.02, lr=2e-3, beta2=0.98)
+BASE = PLAIN.but(
+    "base",
+    schedule="wsd",
+    decay_share=0.5,
+    warmup_share=0.02,
+    lr=2e-3,
+    beta2=0.98,
+    init="embed 0.64 blocks 0.64",
+)
 _SOME_TOKENS = 1_000_000  # of a recipe that is only timed
 
 

@@ -24,7 +24,7 @@ class Recipe:
     run_tokens: int = 400_000
     books_per_set: int = 20
     common: str = ""  # what all sets share inside a replicate: "", "init", "stream" or "init stream"
-    init: str = ""  # changes of the initial weights, such as "embed 4 blocks 4": factors of their sd; 0 = zero outputs
+    init: str = ""  # of embeddings, blocks or residual outputs, such as "embed 0.64 blocks 0.64": sd x root of width
     design: str = "balanced"  # how sets are drawn: balanced, or dispersed over genres
     shape: tuple[tuple[str, int], ...] = ()  # changes of the named size
     runs: tuple[tuple[str, Any], ...] = ()
@@ -68,6 +68,7 @@ DEMO = PLAIN.but(
     lr=2e-3, batch_tokens=512, schedule="wsd", decay_share=0.3,
 )  # fmt: skip
 
+FULL = DEMO.but("full", init="embed 0.64 blocks 0.64")
 INIT = DEMO.but("init", common="init", lr=1e-3)
 
 RECIPES = [
@@ -78,10 +79,31 @@ RECIPES = [
     DEMO.but("demo lr 1e-3", lr=1e-3),
     DEMO.but("demo lr 4e-3", lr=4e-3),
     DEMO.but("demo zero init", init="outputs 0"),
-    DEMO.but("demo wide init", init="embed 4"),
-    DEMO.but("demo embed 8", init="embed 8"),
-    DEMO.but("demo all 4", init="embed 4 blocks 4"),
-    DEMO.but("demo blocks 4", init="blocks 4"),
+    DEMO.but("demo wide init", init="embed 0.64"),
+    DEMO.but("demo embed 8", init="embed 1.28"),
+    FULL,
+    FULL.but("full 6", init="embed 0.96 blocks 0.96"),
+    FULL.but("full lr 1e-3", lr=1e-3),
+    FULL.but("full lr 4e-3", lr=4e-3),
+    FULL.but("full 70k tokens", run_tokens=70_000),
+    FULL.but("full 70k lr 1e-3", run_tokens=70_000, lr=1e-3),
+    FULL.but("full 70k common", run_tokens=70_000, common="init"),
+    FULL.but("full 35k common", run_tokens=35_000, common="init"),
+    FULL.but("full common", common="init"),
+    FULL.but("full 0.1m", size="llama-0.1m", init="embed 0.64 blocks 0.64"),
+    FULL.but("full 0.1m 70k common", size="llama-0.1m", run_tokens=70_000, common="init"),
+    FULL.but("full batch 256", batch_tokens=256),
+    FULL.but("full batch 1024", batch_tokens=1024),
+    FULL.but("full vocabulary 512", vocab_size=512),
+    FULL.but("full decay 1.0", weight_decay=1.0),
+    FULL.but("full muon", optimizer="muon"),
+    FULL.but("full linear", schedule="linear"),
+    FULL.but("full constant", schedule="constant"),
+    FULL.but("full warm-up 0.2", warmup_share=0.2),
+    FULL.but("full dispersed", design="dispersed"),
+    FULL.but("full float32", dtype="float32"),
+    PLAIN.but("plain full", init="embed 0.64 blocks 0.64"),
+    DEMO.but("demo blocks 4", init="blocks 0.64"),
     DEMO.but("demo batch 256", batch_tokens=256),
     DEMO.but("demo common init", common="init"),
     DEMO.but("demo common stream", common="stream"),
@@ -104,12 +126,12 @@ RECIPES = [
     INIT.but("init warm-up 0.3", warmup_share=0.3),
     INIT.but("init float32", dtype="float32"),
     INIT.but("init dispersed", design="dispersed"),
-    INIT.but("wide", init="embed 4"),
-    INIT.but("wide lr 2e-3", init="embed 4", lr=2e-3),
-    INIT.but("wide 70k tokens", init="embed 4", run_tokens=70_000),
-    INIT.but("wide 0.1m", init="embed 4", size="llama-0.1m"),
-    INIT.but("wide 0.1m 70k", init="embed 4", size="llama-0.1m", run_tokens=70_000),
-    INIT.but("wide own init", init="embed 4", common=""),
+    INIT.but("wide", init="embed 0.64"),
+    INIT.but("wide lr 2e-3", init="embed 0.64", lr=2e-3),
+    INIT.but("wide 70k tokens", init="embed 0.64", run_tokens=70_000),
+    INIT.but("wide 0.1m", init="embed 0.64", size="llama-0.1m"),
+    INIT.but("wide 0.1m 70k", init="embed 0.64", size="llama-0.1m", run_tokens=70_000),
+    INIT.but("wide own init", init="embed 0.64", common=""),
 ]
 
 

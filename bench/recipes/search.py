@@ -10,6 +10,7 @@ books in chunk-shuffled streams, two seeds each. All recipes see the same sets a
 are scored beside the last weights in every run. Results are one JSON line a run in WORK/results.jsonl.
 """
 
+# ruff: noqa: N806  (names carry shapes)
 from __future__ import annotations
 
 import argparse
@@ -57,9 +58,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--time", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="the machine is quiet: the seconds of these runs count")
     parser.add_argument("--recipe", nargs="*", default=[])
     parser.add_argument("--sets", type=int, default=16, help=f"at most {N_SETS}")
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin no run after this time; exit 3 if some are left")
+    parser.add_argument(
+        "--seconds", type=float, default=1e9, help="begin no run after this time; exit 3 if some are left"
+    )
     parser.add_argument("--slice", type=float, default=1.0, help="seconds of timing a kind of step in one round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
@@ -92,6 +96,7 @@ def train_missing(recipes: list[Recipe], where: tuple[Any, ...], library: Librar
             for outcome in executor.map(trial.run, [Job(n, (jobs[n][0], where, *jobs[n][1:])) for n in names]):
                 recipe, set_index, replicate = jobs[outcome.key]
                 row = {"library": library.name, "recipe": recipe.name, "set": set_index, "replicate": replicate}
+                row["alone"] = args.alone
                 if not outcome.ok:
                     print(f"{outcome.key}: {outcome.error}\n{outcome.trace}", file=sys.stderr)
                     continue
@@ -136,7 +141,7 @@ def render(library: Library, args: argparse.Namespace) -> str:
     for row in read(args.work / "rates.jsonl"):
         steps.setdefault(row["kind"], []).append(row["step_seconds"])
     lines = [
-        "| recipe | averaged | sets | steps | s/run | bits/byte | sd set | sd seed | ICC (90 %) | N x h2 /h | validity |",
+        "| recipe | averaged | sets | steps | s/run | bits/byte | sd set | sd seed | ICC (90 %) | N x h2 /h | valid |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for recipe in RECIPES:
@@ -144,7 +149,9 @@ def render(library: Library, args: argparse.Namespace) -> str:
             continue
         scored = [set(r["nats"]) for r in rows if r["recipe"] == recipe.name]
         shares = sorted(set.intersection(*scored)) if scored else []
+        alone = [r["seconds"] for r in rows if r["recipe"] == recipe.name and r.get("alone")]
         seconds = recipe.n_steps * statistics.median(steps.get(recipe.step_kind, [float("nan")]))
+        seconds = statistics.median(alone) if alone else seconds
         for share in shares:
             line = _line(recipe, share, rows, seconds, args)
             lines += [line] if line else []

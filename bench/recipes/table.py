@@ -1,5 +1,6 @@
 """ICC of bits per byte between sets, with a bootstrap interval, and findings per hour."""
 
+# ruff: noqa: N803, N806  (names carry shapes)
 from __future__ import annotations
 
 import math

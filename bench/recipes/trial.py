@@ -1,5 +1,6 @@
 """One run of the search in a worker: train a set under a recipe, score its weights on the held-out text."""
 
+# ruff: noqa: N806  (names carry shapes)
 from __future__ import annotations
 
 import functools
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ltm.model.gpt import GPT
 from ltm.model.init import initial_weights
+from ltm.model.sizes import ModelConfig
 from ltm.runs import hardware
 from ltm.runs.engine import Engine, EngineSettings, keep_compiled_code
 from ltm.runs.train import Trainer
@@ -64,7 +66,7 @@ def make_trainer(recipe: Recipe, where: tuple[Any, ...], set_index: int, replica
     section, config = recipe.section(), recipe.model()
     engine = _engine(hardware.engine_settings(section, config, recipe.sets().run_tokens))
     trainer = Trainer(section, engine, stream, recipe.n_steps, init_seed)
-    trainer.weights.fill(_changed(initial_weights(engine.model, init_seed), recipe.init))
+    trainer.weights.fill(_changed(initial_weights(engine.model, init_seed), recipe.init, config))
     return trainer
 
 
@@ -74,15 +76,16 @@ def _engine(settings: EngineSettings) -> Engine:
     return Engine(settings)
 
 
-def _changed(weights: dict[str, Tensor], changes: str) -> dict[str, Tensor]:
-    """Multiply the initial weights of embeddings, blocks or residual outputs by factors."""
+def _changed(weights: dict[str, Tensor], changes: str, config: ModelConfig) -> dict[str, Tensor]:
+    """Give the initial weights of embeddings, blocks or residual outputs another sd, in units of 1 / root of width."""
     words = changes.split()
-    for what, factor in zip(words[::2], words[1::2], strict=True):
+    for what, size in zip(words[::2], words[1::2], strict=True):
         for name, weight in weights.items():
             outputs = name.endswith(("out.weight", "down.weight"))
             kind = "embed" if not name.startswith("blocks.") else "outputs" if outputs else "blocks"
             if weight.ndim >= 2 and what in (kind, "blocks" if outputs else kind):
-                weight *= float(factor)
+                depth = (2 * config.n_layer) ** 0.5 if outputs else 1.0
+                weight *= float(size) / config.n_embd**0.5 / depth / weight.std()
     return weights
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -64,8 +65,9 @@ class Crew:
         for _, pipe, _ in self._members:
             with contextlib.suppress(BrokenPipeError, OSError):
                 pipe.send(None)
+        deadline = time.monotonic() + _CLOSE_SECONDS
         for process, pipe, _ in self._members:
-            process.join(_CLOSE_SECONDS)
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()

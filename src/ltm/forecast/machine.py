@@ -20,11 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from ltm.errors import InputError, StoreError
-from ltm.forecast.machine_work import CLASSES, DTYPES, Case, average_terms, class_seconds, memory_parts, step_terms
+from ltm.forecast.machine_work import (
+    CLASSES,
+    DTYPES,
+    ENGINE,
+    Case,
+    average_terms,
+    class_seconds,
+    memory_parts,
+    step_terms,
+)
 from ltm.model.sizes import SIZES, ModelConfig
 from ltm.store import cache_folder, fingerprint, read_json, write_json
 
-VERSION = 1  # of the record; another one is not used
+VERSION = 2  # of the record; another one is not used
 _COVERED = 0.9
 _DEVICES = ("cpu", "cuda", "mps")
 _LARGEST_RESIDUAL = 5.0  # ln(measured / forecast); a range of a factor 150 is no measurement
@@ -59,8 +68,9 @@ class Machine:
     multipliers: dict[str, dict[str, float]]  # precision -> class -> correction from whole steps
     contention: dict[str, float]  # class -> factor on its time when all workers are busy
     memory: dict[str, float]  # part -> factor on its bytes; framework_bytes is a number of bytes
-    residuals: dict[str, list[float]]  # step, busy, memory: ln(measured / forecast) of shapes left out
+    residuals: dict[str, list[float]]  # step, busy, memory, compiled: ln(measured / forecast) of shapes left out
     costs: dict[str, float] = field(default_factory=dict)  # start, build, tokenizer, scoring, disk, compile; with units
+    compiled: dict[str, dict[str, float]] = field(default_factory=dict)  # precision -> class -> share of the plain time
     rates: dict[str, float] = field(default_factory=dict)  # FLOP/s and bytes/s by kernel and size, for people
     version: int = VERSION
 
@@ -72,6 +82,7 @@ class Machine:
         dtype: str = "float32",
         n_workers: int = 1,
         n_steps: int = 0,
+        compiled: bool = False,
     ) -> Prediction:
         """Return the speed and peak memory of one worker.
 
@@ -82,16 +93,21 @@ class Machine:
             dtype: float32 or bfloat16.
             n_workers: Processes that train at the same time.
             n_steps: Steps of the run; the averaged weights then take their share. 0 = very many.
+            compiled: By torch.compile; its seconds at the start are one of the costs.
 
         Raises:
-            InputError: the batch holds no whole sequences, or the precision was not probed.
+            InputError: the batch holds no whole sequences, the precision was not probed, or nothing was compiled.
         """
         case = Case(config, batch_tokens, micro_batch_tokens, dtype)
         if dtype not in self.multipliers:
             raise InputError(f"{dtype} was not probed on this machine", f"probed: {', '.join(self.multipliers)}")
-        parts = self.step_seconds(case, n_workers, n_steps)
+        if compiled and not self.compiled:
+            raise InputError("nothing was compiled on this machine", "install a C++ compiler and calibrate again")
+        parts = self.step_seconds(case, n_workers, n_steps, compiled)
         rate = batch_tokens / sum(parts.values())
         spread = margin(self.residuals["busy" if n_workers > 1 and self.residuals["busy"] else "step"])
+        if compiled:  # a precision that was not compiled borrows what compiling gains
+            spread = max(spread, margin(self.residuals["compiled"] if dtype in self.compiled else []))
         peak = self.peak_memory_bytes(case)
         memory_spread = margin(self.residuals["memory"])
         return Prediction(
@@ -101,34 +117,42 @@ class Machine:
             peak_memory_bytes=peak,
             peak_memory_bytes_low=peak / memory_spread,
             peak_memory_bytes_high=peak * memory_spread,
-            limited_by=self._limit(case, parts),
+            limited_by=self._limit(case, parts, compiled),
             parts_seconds=parts,
         )
 
-    def step_seconds(self, case: Case, n_workers: int = 1, n_steps: int = 0) -> dict[str, float]:
+    def step_seconds(
+        self, case: Case, n_workers: int = 1, n_steps: int = 0, compiled: bool = False
+    ) -> dict[str, float]:
         """Return the seconds of one step by class."""
         terms = step_terms(case)
         if n_steps:
-            terms = {**terms, case.dtype: average_terms(terms[case.dtype], case, n_steps)}
-        corrections = self.multipliers[case.dtype]
+            terms = average_terms(terms, case, n_steps)
+        corrections = self._corrections(case.dtype, compiled)
         busy = (min(n_workers, self.n_workers) - 1) / max(1, self.n_workers - 1)
         turns = max(1.0, n_workers / self.n_workers) if self.device == "cpu" else 1.0  # more processes than cores
         return {
             name: seconds * corrections[name] * (1 + busy * (self.contention.get(name, 1.0) - 1)) * turns
-            for name, seconds in class_seconds(terms, self.constants).items()
+            for name, seconds in class_seconds(terms, self.constants[case.dtype]).items()
         }
+
+    def _corrections(self, dtype: str, compiled: bool) -> dict[str, float]:
+        """Return a factor by class on the sum of pieces."""
+        corrections = self.multipliers[dtype]
+        if not compiled:
+            return corrections
+        shares = self.compiled.get(dtype) or next(iter(self.compiled.values()))
+        return {name: corrections[name] * shares[name] for name in CLASSES}
 
     def peak_memory_bytes(self, case: Case) -> float:
         """Return the peak memory of one worker: its process on a CPU, what PyTorch allocates on a GPU."""
         parts = memory_parts(case)
         return self.memory["framework_bytes"] + sum(self.memory.get(name, 1.0) * n for name, n in parts.items())
 
-    def _limit(self, case: Case, parts: Mapping[str, float]) -> str:
-        flops = 0.0
-        for dtype, terms in step_terms(case).items():
-            for name, group in (("mm_flop", "matmul"), ("dw_flop", "matmul"), ("bmm_flop", "attention")):
-                seconds = terms.get(name, 0.0) * self.constants[dtype][name]
-                flops += seconds * self.multipliers[case.dtype][group]
+    def _limit(self, case: Case, parts: Mapping[str, float], compiled: bool) -> str:
+        terms, corrections, flops = step_terms(case), self._corrections(case.dtype, compiled), 0.0
+        for name, group in (("mm_flop", "matmul"), ("dw_flop", "matmul"), ("bmm_flop", "attention")):
+            flops += terms.get(name, 0.0) * self.constants[case.dtype][name] * corrections[group]
         shares = {"compute": flops, "launch overhead": parts["overhead"]}
         shares["memory bandwidth"] = sum(parts.values()) - sum(shares.values())
         return max(shares, key=lambda name: shares[name])
@@ -150,7 +174,10 @@ def margin(residuals: list[float]) -> float:
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
-    """Return what makes two machines the same: device, processor, cores, memory and PyTorch; no name, no path."""
+    """Return what makes two measurements comparable: device, processor, cores, memory, PyTorch and ltm's engine.
+
+    No host name, no path.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -163,6 +190,7 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "cores": cores,
         "memory_gib": round(memory / 1024**3),
         "torch": torch_version,
+        "engine": ENGINE,
     }
 
 
@@ -232,13 +260,13 @@ def _check(machine: Machine) -> None:
     amounts = [machine.memory["framework_bytes"], machine.probe_seconds]
     for group in (machine.memory, machine.contention, machine.costs, machine.rates):
         amounts += group.values()
-    for dtype in {"float32", *machine.multipliers}:  # float32 is part of every other precision
+    for dtype in machine.multipliers:
         amounts += [machine.constants[dtype][name] for names in CLASSES.values() for name in names]
-    for corrections in machine.multipliers.values():
+    for corrections in (*machine.multipliers.values(), *machine.compiled.values()):
         amounts += [corrections[name] for name in CLASSES]
     if not all(0 <= amount < math.inf for amount in amounts):
         raise ValueError("a number is missing or negative")
-    for kind in ("step", "busy", "memory"):
+    for kind in ("step", "busy", "memory", "compiled"):
         if not all(abs(residual) < _LARGEST_RESIDUAL for residual in machine.residuals[kind]):
             raise ValueError("a range is missing or without end")
     for dtype in machine.multipliers:

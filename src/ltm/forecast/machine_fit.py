@@ -2,8 +2,9 @@
 
 Three fits, all in relative error and never negative. Constants come from pieces timed alone. Whole steps then correct
 one factor per class, drawn towards their common factor, since a step is a little slower than the sum of its pieces:
-its activations are colder. Steps with all workers busy give one more factor per class. Each probed shape is left out
-in turn to learn how far off a forecast is.
+its activations are colder. Compiled steps and steps with all workers busy give one more factor per class each; few
+shapes are compiled, so theirs are drawn towards what compiling usually does. Each probed shape is left out in turn to
+learn how far off a forecast is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ltm.errors import DataError
 from ltm.forecast.machine_work import (
     CLASSES,
     CONSTANTS,
+    USUAL_COMPILED,
     Case,
     class_seconds,
     memory_parts,
@@ -28,6 +30,7 @@ from ltm.forecast.machine_work import (
 Array = npt.NDArray[np.float64]
 _CONSTANT_RIDGE = 0.02  # draws constants that a probe cannot tell apart towards small ones
 _STEP_RIDGE = 0.2  # noise of a timed step (3 %) over what classes differ from their common factor (15 %)
+_COMPILED_RIDGE = 0.6  # four shapes cannot tell six classes apart
 _MEMORY_RIDGE = 0.1
 _REWEIGHTINGS, _TOLERATED_DEVIATIONS, _NOISE_FRACTION = 4, 2.0, 0.02  # of the robust fit (Huber's weights)
 
@@ -66,6 +69,7 @@ class Fit:
     multipliers: dict[str, dict[str, float]]
     contention: dict[str, float]
     memory: dict[str, float]
+    compiled: dict[str, dict[str, float]] = field(default_factory=dict)
     residuals: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -74,6 +78,7 @@ def fit_machine(
     steps: Sequence[StepTiming],
     busy: Sequence[StepTiming],
     peaks: Sequence[MemoryPeak],
+    compiled: Sequence[StepTiming] = (),
 ) -> Fit:
     """Return a machine's numbers from what a probe timed.
 
@@ -82,6 +87,7 @@ def fit_machine(
         steps: Whole steps on one worker.
         busy: Some of the same cases with all workers busy; empty where there is one worker.
         peaks: Peak memory of a few cases.
+        compiled: Steps of compiled code on one worker; empty where nothing compiles.
 
     Raises:
         DataError: there are no timings to fit.
@@ -100,13 +106,15 @@ def fit_machine(
     contention, slowed = fit_contention(constants, multipliers, steps, busy)
     alone = dict(left_out)
     busy_residuals = [alone.get(case, 0.0) + residual for case, residual in slowed]
+    faster, compiled_residuals = fit_compiled(constants, multipliers, compiled)
     memory, memory_residuals = fit_memory(peaks)
     residuals_by_kind = {
         "step": [residual for _, residual in left_out],
         "busy": busy_residuals,
         "memory": memory_residuals,
+        "compiled": compiled_residuals,
     }
-    return Fit(constants, multipliers, contention, memory, residuals_by_kind)
+    return Fit(constants, multipliers, contention, memory, faster, residuals_by_kind)
 
 
 def fit_constants(pieces: Sequence[PieceTiming]) -> dict[str, dict[str, float]]:
@@ -143,6 +151,26 @@ def fit_contention(
         rows.append(corrected / corrected.sum() * alone[step.case] / step.seconds)
     contention, residuals = _corrections(np.array(rows), _STEP_RIDGE)
     return dict(zip(CLASSES, contention.tolist(), strict=True)), _by_case(pairs, residuals)
+
+
+def fit_compiled(
+    constants: dict[str, dict[str, float]],
+    multipliers: dict[str, dict[str, float]],
+    compiled: Sequence[StepTiming],
+) -> tuple[dict[str, dict[str, float]], list[float]]:
+    """Return by precision and class what compiled code takes of the time of plain code, and residuals left out."""
+    faster: dict[str, dict[str, float]] = {}
+    residuals: list[float] = []
+    for dtype in sorted({step.case.dtype for step in compiled} & set(multipliers)):
+        timed = [step for step in compiled if step.case.dtype == dtype]
+        rows = []
+        for step in timed:
+            parts = class_seconds(step_terms(step.case), constants[dtype])
+            rows.append([parts[n] * multipliers[dtype][n] * USUAL_COMPILED[n] / step.seconds for n in CLASSES])
+        factors, left_out = _corrections(np.array(rows), _COMPILED_RIDGE)
+        faster[dtype] = {n: float(f) * USUAL_COMPILED[n] for n, f in zip(CLASSES, factors, strict=True)}
+        residuals += left_out
+    return faster, residuals
 
 
 def fit_memory(peaks: Sequence[MemoryPeak]) -> tuple[dict[str, float], list[float]]:

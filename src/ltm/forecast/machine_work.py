@@ -47,6 +47,10 @@ CLASSES: dict[str, tuple[str, ...]] = {
         *("update_call", "gather_call", "gather_tensor", "average_call", "product_call"),
     ),
 }
+# What compiled code takes of the time of plain code, by class, before a machine says otherwise (bench/forecast/README).
+USUAL_COMPILED = {
+    "matmul": 1.0, "attention": 0.7, "elementwise": 0.4, "loss": 0.6, "parameters": 1.0, "overhead": 0.3,
+}  # fmt: skip
 CONSTANTS: tuple[str, ...] = tuple(name for names in CLASSES.values() for name in names)
 _CLASS_OF = {name: group for group, names in CLASSES.items() for name in names}
 Terms = dict[str, float]  # constant -> amount

@@ -1,9 +1,9 @@
 """`ltm forecast calibrate`: measure this machine for at most a minute, and keep what was found.
 
 Writes: `$LTM_CACHE/machines/<fingerprint>.json` (`ltm.forecast.machine`). Everything is timed in worker processes like
-those that train: pieces of a step, whole steps of different shapes on one worker, the same with all workers busy, peak
-memory, and what surrounds training. Rounds are interleaved and the quiet ones count, since neighbours on a machine
-slow it for seconds at a time.
+those that train: pieces of a step, whole steps of different shapes on one worker, the same with all workers busy, a few
+of compiled code, peak memory, and what surrounds training. Rounds are interleaved and the quiet ones count, since
+neighbours on a machine slow it for seconds at a time.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ltm.errors import InputError, TrainError
-from ltm.forecast.machine import Machine, describe, margin, save_machine
+from ltm.forecast.machine import Machine, describe, load_machine, margin, save_machine
 from ltm.forecast.machine_fit import MemoryPeak, PieceTiming, StepTiming, fit_machine
 from ltm.forecast.machine_work import Case
 from ltm.progress import Progress
 from ltm.runs import calibrate_costs, calibrate_pieces, calibrate_steps, capabilities, hardware
+from ltm.runs.engine import compiled_folder
 from ltm.runs.executors.local import Job, LocalExecutor
 from ltm.runs.section import RunsSection
 from ltm.store import fingerprint
@@ -28,9 +29,10 @@ from ltm.units import format_bytes, format_count, format_seconds
 
 SECONDS = 60.0
 _PIECES_FRACTION, _STEPS_FRACTION, _BUSY_FRACTION = 0.2, 0.32, 0.14  # of the time given; the rest takes what it takes
-_MEMORY_FRACTION = 0.2
+_MEMORY_FRACTION, _COMPILED_FRACTION = 0.2, 0.08
 _QUIET_FRACTION = 0.25  # a wider range than this is not the model's fault
 _MOST_ROUNDS = 12
+_FEWEST_PEAKS = 6
 
 
 @dataclass
@@ -40,6 +42,7 @@ class _Found:
     pieces: list[PieceTiming] = field(default_factory=list)
     steps: list[StepTiming] = field(default_factory=list)
     busy: list[StepTiming] = field(default_factory=list)
+    compiled: list[StepTiming] = field(default_factory=list)
     peaks: list[MemoryPeak] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
@@ -48,16 +51,16 @@ class _Found:
 def calibrate(
     budget_seconds: float = SECONDS,
     progress: Progress | None = None,
-    compile: bool = False,  # noqa: A002 - the word that users know
+    compile: bool = True,  # noqa: A002 - the word that users know
     device: str = "auto",
     save: bool = True,
 ) -> Machine:
     """Probe this machine, fit its constants, and keep the record.
 
     Args:
-        budget_seconds: The probe takes at most about this long; compiling comes on top.
+        budget_seconds: The probe takes at most about this long; compiling, once per machine, comes on top.
         progress: Is told what is being measured.
-        compile: Also measure torch.compile, which takes a minute.
+        compile: Also time compiled steps, where there is a compiler.
         device: auto, cpu, cuda or mps.
         save: Write the record to the cache.
 
@@ -71,7 +74,7 @@ def calibrate(
     device = _device(device)
     n_workers = hardware.n_workers(RunsSection(), device)
     found = _measure(device, n_workers, budget_seconds, compile, say)
-    fit = fit_machine(found.pieces, found.steps, found.busy, found.peaks)
+    fit = fit_machine(found.pieces, found.steps, found.busy, found.peaks, found.compiled)
     description = describe(device)
     machine = Machine(
         fingerprint=fingerprint(description),
@@ -86,6 +89,7 @@ def calibrate(
         memory=fit.memory,
         residuals=fit.residuals,
         costs=found.costs,
+        compiled=fit.compiled,
         rates=found.rates,
     )
     if save:
@@ -131,10 +135,6 @@ def _measure(device: str, n_workers: int, budget: float, compiled: bool, say: Pr
     with LocalExecutor(1) as pool:  # a fresh process: its start and its peak memory are part of the answer
         _ask(pool, calibrate_costs.ready)
         found.costs["worker_start_seconds"] = time.monotonic() - started
-        say.say("calibrate: memory of a worker")
-        cases = calibrate_steps.memory_plan(device)
-        peaks = _ask(pool, calibrate_steps.memory_peaks, cases, _MEMORY_FRACTION * budget, device)
-        found.peaks = [MemoryPeak(case, n) for case, n in zip(cases, peaks, strict=False)]
         say.say("calibrate: what surrounds training")
         found.costs |= _ask(pool, calibrate_costs.costs, device)
         found.rates = _ask(pool, _rates_of(device), device)
@@ -144,15 +144,53 @@ def _measure(device: str, n_workers: int, budget: float, compiled: bool, say: Pr
         found.pieces = _ask(pool, calibrate_pieces.time_pieces, pieces, _PIECES_FRACTION * budget, device)
         say.say("calibrate: whole training steps")
         found.steps = _steps(pool, calibrate_steps.plan(device), _STEPS_FRACTION * budget, device, 1)
-        if compiled and capabilities.has_compiler():
-            say.say("calibrate: torch.compile")
-            found.costs |= _ask(pool, calibrate_costs.compile_costs, device)
+    say.say("calibrate: memory of a worker")
+    found.peaks = _peaks(_MEMORY_FRACTION * budget, device)
     if n_workers > 1 and device == "cpu":
         say.say(f"calibrate: training steps on {n_workers} workers at once")
         with LocalExecutor(n_workers) as pool:
             cases = calibrate_steps.busy_plan(device)
             found.busy = _steps(pool, cases, _BUSY_FRACTION * budget, device, n_workers)
+    if compiled and device != "mps" and capabilities.has_compiler():
+        _compiled(found, device, n_workers, _COMPILED_FRACTION * budget, say)
     return found
+
+
+def _compiled(found: _Found, device: str, n_workers: int, seconds: float, say: Progress) -> None:
+    """Compile a few shapes, one on each worker at a time, then time them in a worker that finds them in the cache."""
+    dtype = str(hardware.pick_dtype(RunsSection(), device)).removeprefix("torch.")
+    cases = calibrate_steps.compiled_plan(device, dtype)
+    say.say("calibrate: compiling")
+    kept = _kept_codes()
+    with LocalExecutor(n_workers if device == "cpu" else 1) as pool:
+        jobs = [Job(str(index), (case, device)) for index, case in enumerate(cases)]
+        outcomes = list(pool.map(calibrate_steps.compile_one, jobs))
+    if not all(outcome.ok for outcome in outcomes):  # a compiler that does not work: the study would not compile either
+        say.say(f"calibrate: torch.compile does not work here: {next(o.error for o in outcomes if not o.ok)}")
+        return
+    if _kept_codes() - kept == len(cases):
+        found.costs["compile_seconds"] = sum(outcome.value for outcome in outcomes) / len(cases)
+    elif (before := load_machine(device)) and "compile_seconds" in before.costs:
+        found.costs["compile_seconds"] = before.costs["compile_seconds"]
+    say.say("calibrate: compiled training steps")
+    with LocalExecutor(1) as pool:
+        found.compiled = _steps(pool, cases, seconds, device, 1, compiled=True)
+
+
+def _kept_codes() -> int:
+    return sum(1 for _ in compiled_folder().glob("*.done"))
+
+
+def _peaks(seconds: float, device: str) -> list[MemoryPeak]:
+    """Return the peak memory of each case in a process of its own, until the time is over."""
+    end = time.monotonic() + seconds
+    peaks: list[MemoryPeak] = []
+    for case in calibrate_steps.memory_plan(device):
+        if time.monotonic() > end and len(peaks) >= _FEWEST_PEAKS:
+            break
+        with LocalExecutor(1) as pool:
+            peaks.append(MemoryPeak(case, _ask(pool, calibrate_steps.memory_peak, case, device)))
+    return peaks
 
 
 def _rates_of(device: str) -> Callable[..., Any]:
@@ -183,9 +221,11 @@ def _ask_all(pool: LocalExecutor, task: Callable[..., Any], arguments: Sequence[
     return [outcome.value for outcome in outcomes]
 
 
-def _steps(pool: LocalExecutor, cases: list[Case], seconds: float, device: str, n_workers: int) -> list[StepTiming]:
+def _steps(
+    pool: LocalExecutor, cases: list[Case], seconds: float, device: str, n_workers: int, compiled: bool = False
+) -> list[StepTiming]:
     """Return the typical step of every case, over all workers that timed it at the same time."""
-    answers = _ask_all(pool, calibrate_steps.time_steps, (cases, seconds, _MOST_ROUNDS, device), n_workers)
+    answers = _ask_all(pool, calibrate_steps.time_steps, (cases, seconds, _MOST_ROUNDS, device, compiled), n_workers)
     timings = []
     for index, case in enumerate(cases):
         by_worker = [calibrate_steps.typical(answer[index]) for answer in answers if answer[index]]

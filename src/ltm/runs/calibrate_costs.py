@@ -104,21 +104,6 @@ def _writing() -> dict[str, float]:
     return {"weights_write_bytes_per_second": 4 * model.config.n_params / best}
 
 
-def compile_costs(device: str) -> dict[str, float]:
-    """Return the seconds that the first compiled step takes, and how much faster later steps are."""
-    one_thread()
-    plain, compiled = make_trainer(_SCORE_CASE, device), make_trainer(_SCORE_CASE, device, compiled=True)
-    start = time.perf_counter()
-    one_step(compiled)
-    first = time.perf_counter() - start
-    for trainer in (plain, compiled):
-        for _ in range(2):
-            one_step(trainer)
-    times = [(one_step(plain)[0], one_step(compiled)[0]) for _ in range(8)]
-    slow, fast = (typical(column) for column in zip(*times, strict=True))
-    return {"compile_seconds": max(0.0, first - fast), "compile_speedup": slow / fast}
-
-
 def rates(device: str) -> dict[str, float]:
     """Return FLOP/s of square products by precision and size, and bytes/s by working set; best of a few."""
     found: dict[str, float] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Sequence
@@ -11,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ltm.forecast.machine_work import Case, memory_parts
+from ltm.forecast.machine_work import Case
 from ltm.model.sizes import ModelConfig
 from ltm.runs.calibrate_pieces import one_thread
-from ltm.runs.engine import Engine, EngineSettings
+from ltm.runs.engine import Engine, EngineSettings, keep_compiled_code
 from ltm.runs.section import RunsSection
 from ltm.runs.train import Trainer
 from ltm.tokens.stream import Stream
@@ -24,7 +23,8 @@ _STEPS_A_ROUND = 2
 _TAKEN_AWAY_FRACTION = 0.02  # of a step's time; less is the clock's own noise
 _POOL_TOKENS = 1 << 16
 _N_STEPS = 100_000
-_FEWEST_CASES, _FEWEST_PEAKS = 8, 6
+_MOST_SHAPES = 64
+_FEWEST_CASES, _FEWEST_COMPILED = 8, 2
 
 
 def plan(device: str = "cpu") -> list[Case]:
@@ -63,8 +63,20 @@ def busy_plan(device: str = "cpu") -> list[Case]:
     return [case for index, case in enumerate(plan(device)) if index // 2 in _BUSY]
 
 
+def compiled_plan(device: str, dtype: str) -> list[Case]:
+    """Return shapes that are compiled: shallow, since compiling takes seconds a layer, each with other work on top."""
+    scale = 1 if device == "cpu" else 16
+    shapes = [
+        ("llama", 2, 4, 4, 128, 352, 1024, 128, 1024),
+        ("gpt2", 1, 2, 2, 64, 256, 257, 64, 512),
+        ("mistral", 1, 6, 3, 96, 288, 512, 512, 2048),
+        ("llama", 1, 4, 2, 256, 704, 4096, 128, 512),
+    ]
+    return [Case(ModelConfig(*shape), scale * batch, 0, dtype) for *shape, batch in shapes]  # type: ignore[arg-type]
+
+
 def memory_plan(device: str = "cpu") -> list[Case]:
-    """Return cases whose peak memory is measured one after another in one process: each needs more than the last."""
+    """Return cases whose peak memory is measured, each in a process of its own."""
     shapes = [
         ("llama", 2, 2, 2, 48, 128, 512, 128, 512, 0, "float32"),
         ("gpt2", 4, 4, 4, 128, 512, 1024, 256, 2048, 0, "bfloat16"),
@@ -77,11 +89,10 @@ def memory_plan(device: str = "cpu") -> list[Case]:
         ("gpt2", 6, 3, 3, 96, 384, 2048, 384, 9216, 0, "bfloat16"),
     ]
     scale = 1 if device == "cpu" else 16
-    cases = [
+    return [
         Case(ModelConfig(*shape), scale * batch, scale * micro, dtype)  # type: ignore[arg-type]
         for *shape, batch, micro, dtype in shapes
     ]
-    return sorted(cases, key=lambda case: sum(memory_parts(case).values()))
 
 
 def make_trainer(
@@ -102,26 +113,44 @@ def make_trainer(
     return Trainer(section, engine, stream, n_steps, init_seed=0)
 
 
-def time_steps(cases: Sequence[Case], seconds: float, rounds: int, device: str) -> list[list[float]]:
+def time_steps(
+    cases: Sequence[Case], seconds: float, rounds: int, device: str, compiled: bool = False
+) -> list[list[float]]:
     """Return the seconds of single steps of each case, taken in interleaved rounds until the time is over.
 
     Some cases get none where a machine is too slow for one round.
     """
+    if compiled:
+        _allow_many_shapes()
+    fewest = _FEWEST_COMPILED if compiled else _FEWEST_CASES
     end = time.perf_counter() + seconds
     one_thread()
     trainers: list[Trainer | None] = [None] * len(cases)
     taken: list[list[tuple[float, float]]] = [[] for _ in cases]
     for turn in range(rounds):
         for index, case in enumerate(cases):
-            if time.perf_counter() > end and (turn or index >= _FEWEST_CASES):
+            if time.perf_counter() > end and (turn or index >= fewest):
                 break
             trainer = trainers[index]
             if trainer is None:
-                trainer = trainers[index] = make_trainer(case, device)
+                trainer = trainers[index] = make_trainer(case, device, compiled=compiled)
                 for _ in range(_WARM_STEPS):
                     one_step(trainer)
             taken[index] += [one_step(trainer) for _ in range(_STEPS_A_ROUND)]
     return [undisturbed(steps) for steps in taken]
+
+
+def compile_one(case: Case, device: str) -> float:
+    """Compile a shape, keep its code for the workers to come, and return the seconds of the first step."""
+    one_thread()
+    _allow_many_shapes()
+    return one_step(make_trainer(case, device, compiled=True))[0]
+
+
+def _allow_many_shapes() -> None:
+    """Let one process compile more shapes than PyTorch expects of one function; beyond its limit it would not say so."""
+    keep_compiled_code()
+    torch._dynamo.config.recompile_limit = _MOST_SHAPES
 
 
 def undisturbed(steps: Sequence[tuple[float, float]]) -> list[float]:
@@ -150,25 +179,11 @@ def typical(seconds: Sequence[float]) -> float:
     return float(np.quantile(seconds, 0.1))
 
 
-def memory_peaks(cases: Sequence[Case], seconds: float, device: str) -> list[float]:
-    """Return this process's peak memory in bytes after each case, until the time is over.
-
-    Each case must need more than the one before, since a process knows its highest peak alone.
-    """
-    end = time.perf_counter() + seconds
-    peaks: list[float] = []
+def memory_peak(case: Case, device: str) -> float:
+    """Return this process's peak memory in bytes after a short run; it has to be a fresh one."""
     one_thread()
-    for case in cases:
-        if time.perf_counter() > end and len(peaks) >= _FEWEST_PEAKS:
-            break
-        if device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        trainer = make_trainer(case, device, n_steps=2, average_share=1.0)  # with all that a run holds at its end
-        trainer.run(lambda _: None)
-        peaks.append(peak_bytes(device))
-        del trainer
-        gc.collect()
-    return peaks
+    make_trainer(case, device, n_steps=2, average_share=1.0).run(lambda _: None)  # with all that a run holds at its end
+    return peak_bytes(device)
 
 
 def peak_bytes(device: str) -> float:

@@ -26,6 +26,7 @@ _CURVE_POINTS = 64
 _SNAPSHOTS = 32  # of the weights that are averaged, over `average_share` of the run
 _STEPS_UNSEEN = {"cpu": 1, "cuda": 16, "mps": 16}  # before losses are read back: reading one makes a GPU wait
 _FIRST_SCALE, _SCALE_GROWTH_STEPS = 2.0**16, 500  # of float16's gradients; runs are short, so it grows soon
+_LEAST_SCALE = 2.0**-14  # an overflow at this one does not come from the scale: the run is lost
 
 
 @dataclass
@@ -120,7 +121,8 @@ class Trainer:
             finite = bool(torch.isfinite(norm))
             self.optimizer.step(lr, divisor, torch.tensor(float(not finite), device=self.device))
             self._rescale(finite)
-            norm = norm if finite else torch.zeros_like(norm)  # expected now and then; the step was left out
+            if not finite and self.state.loss_scale >= _LEAST_SCALE:
+                norm = torch.zeros_like(norm)  # expected now and then; the step was left out
         else:
             self.optimizer.step(lr, divisor)
         self._unseen.append((loss, norm))

@@ -57,7 +57,8 @@ def train_run(
     def attempt(micro: int) -> Trainer:
         trainer = Trainer(recipe.runs, _warm_engine(settings), stream, recipe.n_steps(), job.init_seed, micro)
         checkpoint.load_checkpoint(folder / checkpoint.CHECKPOINT, trainer)
-        trainer.micro_tokens = min(micro, trainer.micro_tokens)  # the checkpoint's may be what did not fit
+        if micro < wanted:  # the checkpoint's is what did not fit; else it stays: others would round differently
+            trainer.micro_tokens = min(micro, trainer.micro_tokens)
         queue.beat(folder, "running", trainer.state.step, trainer.n_steps)
         trainer.run(_Watch(folder, recipe.runs.checkpoint_seconds))
         return trainer

@@ -12,7 +12,7 @@ from ltm.bench.gate import Gate
 from ltm.bench.seat import Seat
 
 _CPU_SIZES, _GPU_SIZES = (512, 1024, 2048), (2048, 4096, 8192)
-_TRY_SECONDS = 0.25
+_TRY_SECONDS = 0.15
 _STEP_SECONDS = 0.02  # products between two looks at the clock
 
 
