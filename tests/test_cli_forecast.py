@@ -183,7 +183,7 @@ def test_calibrate_measures_what_is_asked_and_prints_what_it_found(capsys, monke
             description={"processor": "A processor", "cores": 1, "memory_gib": 1, "torch": "2"},
             constants={"float32": dict.fromkeys(CONSTANTS, 1e-9)},
             multipliers={"float32": dict.fromkeys(CLASSES, 1.0)}, contention={}, memory={"framework_bytes": 1e8},
-            residuals={"step": [0.1], "busy": [], "memory": [0.1]},
+            residuals={"step": [0.1], "busy": [], "memory": [0.1], "compiled": []},
             costs={"compile_seconds": 20.0}, rates={"matmul_float32_64_flops_per_second": 5e10},
         )  # fmt: skip
 

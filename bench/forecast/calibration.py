@@ -3,8 +3,10 @@
 Calibrates this machine, then draws random shapes from a seed (three families, named sizes and shapes in between,
 batches, micro batches, sequence lengths, vocabularies, precisions), times the real trainer on each in interleaved
 rounds - one worker alone, then all at once - measures each one's peak memory in a fresh process, and prints forecast
-against measured. `--out FILE.json` also keeps the rows; `--machine FILE.json` uses a record instead of a probe; several
-of them are summed up by `--report FILE...`.
+against measured. `--compiled` does so with compiled steps, of bfloat16 and one to three layers, since compiling takes
+seconds a layer; with a probe that timed compiled steps too (`--no-compile`: one that did not). `--out FILE.json` also
+keeps the rows; `--machine FILE.json` uses a record instead of a probe; several of them are summed up by `--report
+FILE...`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -73,12 +76,15 @@ def _config(rng: np.random.Generator) -> ModelConfig:
     return ModelConfig(family, n_layer, n_head, n_kv_head, width, hidden, vocab, block, window)
 
 
-def time_case(case: Case, seconds: float) -> list[float]:
+def time_case(case: Case, seconds: float, compiled: bool) -> list[float]:
     """Return the seconds of the steps of one round in this worker."""
+    from ltm.runs import calibrate_pieces
     from ltm.runs import calibrate_steps as steps
 
-    steps.one_thread()
-    trainer = steps.make_trainer(case, "cpu")
+    calibrate_pieces.one_thread()
+    if compiled:
+        steps.allow_many_shapes()
+    trainer = steps.make_trainer(case, "cpu", compiled=compiled)
     steps.one_step(trainer)
     steps.one_step(trainer)
     end = time.perf_counter() + seconds
@@ -88,15 +94,25 @@ def time_case(case: Case, seconds: float) -> list[float]:
     return steps.undisturbed(taken)
 
 
-def measure(cases: list[Case], n_workers: int) -> list[float]:
+def compile_all(cases: list[Case]) -> None:
+    """Compile all shapes, as many at once as there are processors, and keep the code."""
+    from ltm.runs.calibrate_steps import compile_one
+
+    with LocalExecutor(len(os.sched_getaffinity(0))) as pool:
+        for outcome in pool.map(compile_one, [Job(str(i), (case, "cpu")) for i, case in enumerate(cases)]):
+            assert outcome.ok, outcome.error
+
+
+def measure(cases: list[Case], n_workers: int, compiled: bool) -> list[float]:
     """Return the typical step of each case: the lowest decile of interleaved rounds, over all workers."""
     from ltm.runs.calibrate_steps import typical
 
     taken: list[list[float]] = [[] for _ in cases]
     with LocalExecutor(n_workers) as pool:
-        for _ in range(ROUNDS):
+        for _ in range(1 if compiled else ROUNDS):  # a worker makes a compiled step ready again every time
             for index, case in enumerate(cases):
-                jobs = [Job(str(worker), (case, SECONDS_A_ROUND)) for worker in range(n_workers)]
+                seconds = ROUNDS * SECONDS_A_ROUND if compiled else SECONDS_A_ROUND
+                jobs = [Job(str(worker), (case, seconds, compiled)) for worker in range(n_workers)]
                 for outcome in pool.map(time_case, jobs):
                     assert outcome.ok, outcome.error
                     taken[index] += outcome.value
@@ -113,14 +129,19 @@ def peak(case: Case) -> float:
     return float(outcome.value)
 
 
-def rows_of(machine: Machine, cases: list[Case], memory: bool) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [{"seconds": s, "n_workers": 1} for s in measure(cases, 1)]
+def rows_of(machine: Machine, cases: list[Case], memory: bool, compiled: bool) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [{"seconds": s, "n_workers": 1} for s in measure(cases, 1, compiled)]
     if machine.n_workers > 1:
-        rows += [{"seconds": s, "n_workers": machine.n_workers} for s in measure(cases, machine.n_workers)]
+        rows += [{"seconds": s, "n_workers": machine.n_workers} for s in measure(cases, machine.n_workers, compiled)]
     for index, row in enumerate(rows):
         case = cases[index % len(cases)]
         found = machine.predict(
-            case.config, case.batch_tokens, case.micro_batch_tokens, case.dtype, n_workers=row["n_workers"]
+            case.config,
+            case.batch_tokens,
+            case.micro_batch_tokens,
+            case.dtype,
+            n_workers=row["n_workers"],
+            compiled=compiled,
         )
         row |= {"case": dataclasses.asdict(case), "measured": case.batch_tokens / row["seconds"]}
         row |= {"forecast": found.tokens_per_second, "low": found.low, "high": found.high, "why": found.limited_by}
@@ -179,6 +200,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--most-seconds", type=float, default=2.0, help="of one step, so that a section stays short")
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--no-compile", action="store_true", help="in the probe, with --compiled")
     parser.add_argument("--machine", type=Path)
     parser.add_argument("--save-machine", type=Path)
     parser.add_argument("--out", type=Path)
@@ -188,22 +211,30 @@ def main() -> None:
         rows = [row for path in options.report for row in json.loads(path.read_text())["rows"]]
         print("\n".join([*summary(rows), "", *table(rows)]))
         return
-    machine = read_machine(options.machine) if options.machine else _probe(options.seconds)
+    machine = read_machine(options.machine) if options.machine else _probe(options)
     if options.save_machine:
         write_json(options.save_machine, dataclasses.asdict(machine))
     rng = np.random.default_rng(options.seed)
     cases = [draw(rng, options.most_seconds) for _ in range(options.cases)]
-    rows = rows_of(machine, cases, not options.no_memory)
+    if options.compiled:
+        cases = [shallow(case, 1 + index % 3) for index, case in enumerate(cases)]
+        compile_all(cases)
+    rows = rows_of(machine, cases, not (options.no_memory or options.compiled), options.compiled)
     print("\n".join([*table(rows), "", *summary(rows)]))
     if options.out:
         write_json(options.out, {"seed": options.seed, "probe_seconds": machine.probe_seconds, "rows": rows})
 
 
-def _probe(seconds: float) -> Machine:
+def shallow(case: Case, n_layer: int) -> Case:
+    return dataclasses.replace(case, config=dataclasses.replace(case.config, n_layer=n_layer), dtype="bfloat16")
+
+
+def _probe(options: argparse.Namespace) -> Machine:
     from ltm.progress import Progress
     from ltm.runs.calibrate import calibrate, lines
 
-    machine = calibrate(seconds, Progress(), device="cpu", save=False)
+    compiled = options.compiled and not options.no_compile
+    machine = calibrate(options.seconds, Progress(), compile=compiled, device="cpu", save=False)
     print("\n".join(lines(machine)))
     return machine
 

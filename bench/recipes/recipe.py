@@ -24,7 +24,7 @@ class Recipe:
     run_tokens: int = 400_000
     books_per_set: int = 20
     common: str = ""  # what all sets share inside a replicate: "", "init", "stream" or "init stream"
-    init: str = ""  # of embeddings, blocks or residual outputs, such as "embed 0.64 blocks 0.64": sd x root of width
+    init: str = ""  # "embed 0.64 blocks 0.64 outputs 0": sd times root of width of these; else 0.02 at every width
     design: str = "balanced"  # how sets are drawn: balanced, or dispersed over genres
     shape: tuple[tuple[str, int], ...] = ()  # changes of the named size
     runs: tuple[tuple[str, Any], ...] = ()
@@ -49,7 +49,7 @@ class Recipe:
     def step_kind(self) -> str:
         """What a step's time depends on; recipes that share it are timed once."""
         section, model = self.section(), dataclasses.astuple(self.model())
-        return f"{model} {section.batch_tokens} {section.dtype}"
+        return f"{model} {section.batch_tokens} {section.dtype} {section.optimizer} {section.compile}"
 
     def but(self, name: str, **changes: Any) -> Recipe:
         """Return this recipe under another name with changes; fields that it lacks go to `runs`."""
@@ -97,6 +97,14 @@ RECIPES = [
     FULL.but("full vocabulary 512", vocab_size=512),
     FULL.but("full decay 1.0", weight_decay=1.0),
     FULL.but("full muon", optimizer="muon"),
+    FULL.but("full 70k lr 4e-3", run_tokens=70_000, lr=4e-3),
+    FULL.but("full 35k lr 4e-3", run_tokens=35_000, lr=4e-3),
+    FULL.but("full 70k lr 8e-3", run_tokens=70_000, lr=8e-3),
+    FULL.but("full muon 70k", optimizer="muon", run_tokens=70_000),
+    FULL.but("full muon 70k lr 4e-3", optimizer="muon", run_tokens=70_000, lr=4e-3),
+    FULL.but("full muon 35k lr 4e-3", optimizer="muon", run_tokens=35_000, lr=4e-3),
+    FULL.but("full muon 0.1m 70k", optimizer="muon", run_tokens=70_000, size="llama-0.1m"),
+    DEMO.but("demo muon", optimizer="muon"),
     FULL.but("full linear", schedule="linear"),
     FULL.but("full constant", schedule="constant"),
     FULL.but("full warm-up 0.2", warmup_share=0.2),

@@ -1,16 +1,18 @@
 """Search the recipe with the most findings per hour: N x h2 per hour of one core.
 
     python bench/recipes/search.py --list
-    python bench/recipes/search.py --recipe plain "demo lr 1e-3" --sets 16     train what is missing; can be killed
-    python bench/recipes/search.py --time --recipe plain demo                  seconds a run, on a quiet machine
-    python bench/recipes/search.py --table
+    python bench/recipes/search.py --recipe plain full --sets 16        train what is missing; can be killed
+    python bench/recipes/search.py --alone --recipe plain full ...      the same on a quiet machine: timings too
+    python bench/recipes/search.py --time --recipe plain full           seconds of a step alone
+    python bench/recipes/search.py --table --reference "plain common init"
 
 N is 3600 over the seconds of a run on one of two busy cores, h2 the ICC of held-out bits per byte between sets of 20
 books in chunk-shuffled streams, two seeds each. All recipes see the same sets and seeds. Averages of the last weights
-are scored beside the last weights in every run. Results are one JSON line a run in WORK/results.jsonl.
+are scored beside the last weights in every run. Results are one JSON line a run in WORK/results.jsonl. Where recipes
+share seeds between sets, the ICC is two-way: what a seed does to all sets alike is no noise between sets. `valid` is
+the correlation of set effects with a reference recipe's, both cleaned of seed noise.
 """
 
-# ruff: noqa: N806  (names carry shapes)
 from __future__ import annotations
 
 import argparse
@@ -26,7 +28,7 @@ import numpy as np
 import trial
 from library import N_SETS, Library
 from recipe import RECIPES, Recipe, by_name
-from table import components, icc, interval, validity
+from table import components, gain, icc, interval, validity
 
 from ltm.runs.executors.local import Job, LocalExecutor
 
@@ -58,7 +60,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--time", action="store_true")
-    parser.add_argument("--alone", action="store_true", help="the machine is quiet: the seconds of these runs count")
+    parser.add_argument("--alone", action="store_true", help="the machine is quiet: these runs are timings too")
     parser.add_argument("--recipe", nargs="*", default=[])
     parser.add_argument("--sets", type=int, default=16, help=f"at most {N_SETS}")
     parser.add_argument(
@@ -135,47 +137,72 @@ def values(rows: list[Row], name: str, share: str, n_windows: int = 10**6) -> tu
     return sets, np.array([[bits(got[s, k]) for k in range(REPLICATES)] for s in sets])
 
 
+class Results:
+    """All runs of one library, and the seconds of their steps."""
+
+    def __init__(self, library: Library, work: Path) -> None:
+        self.rows = [r for r in read(work / "results.jsonl") if r["library"] == library.name]
+        self._steps: dict[str, list[float]] = {}
+        for row in read(work / "rates.jsonl"):
+            self._steps.setdefault(row["kind"], []).append(row["step_seconds"])
+        for recipe in RECIPES:
+            alone = [r["seconds"] for r in self.rows if r["recipe"] == recipe.name and r.get("alone")]
+            self._steps.setdefault(recipe.step_kind, []).extend(seconds / recipe.n_steps for seconds in alone)
+
+    def seconds(self, recipe: Recipe) -> float:
+        """Return the seconds of a run, from steps of its kind on a quiet machine."""
+        steps = self._steps[recipe.step_kind]
+        return recipe.n_steps * statistics.median(steps) if steps else float("nan")
+
+    def shares(self, recipe: Recipe) -> list[str]:
+        scored = [set(r["nats"]) for r in self.rows if r["recipe"] == recipe.name]
+        return sorted(set.intersection(*scored)) if scored else []
+
+    def together(self, one: Recipe, share: str, other: Recipe, other_share: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return bits per byte of two recipes on the sets that both have."""
+        (sets, bits), (others, other_bits) = (
+            values(self.rows, one.name, share),
+            values(self.rows, other.name, other_share),
+        )
+        both = sorted(set(sets) & set(others))
+        return bits[[sets.index(s) for s in both]], other_bits[[others.index(s) for s in both]]
+
+
 def render(library: Library, args: argparse.Namespace) -> str:
-    rows = [r for r in read(args.work / "results.jsonl") if r["library"] == library.name]
-    steps: dict[str, list[float]] = {}
-    for row in read(args.work / "rates.jsonl"):
-        steps.setdefault(row["kind"], []).append(row["step_seconds"])
+    results = Results(library, args.work)
     lines = [
-        "| recipe | averaged | sets | steps | s/run | bits/byte | sd set | sd seed | ICC (90 %) | N x h2 /h | valid |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| recipe | averaged | sets | steps | s/run | bits/byte | sd set | sd seed | ICC (90 %) | N x h2 /h "
+        "| times plain (90 %) | valid |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for recipe in RECIPES:
-        if args.recipe and recipe.name not in args.recipe:
-            continue
-        scored = [set(r["nats"]) for r in rows if r["recipe"] == recipe.name]
-        shares = sorted(set.intersection(*scored)) if scored else []
-        alone = [r["seconds"] for r in rows if r["recipe"] == recipe.name and r.get("alone")]
-        seconds = recipe.n_steps * statistics.median(steps.get(recipe.step_kind, [float("nan")]))
-        seconds = statistics.median(alone) if alone else seconds
-        for share in shares:
-            line = _line(recipe, share, rows, seconds, args)
-            lines += [line] if line else []
-    return "\n".join(lines)
+        if not args.recipe or recipe.name in args.recipe:
+            lines += [_line(recipe, share, results, args) for share in results.shares(recipe)]
+    return "\n".join(line for line in lines if line)
 
 
-def _line(recipe: Recipe, share: str, rows: list[Row], seconds: float, args: argparse.Namespace) -> str:
-    sets, bits_SR = values(rows, recipe.name, share)
+def _line(recipe: Recipe, share: str, results: Results, args: argparse.Namespace) -> str:
+    sets, bits = values(results.rows, recipe.name, share)
     if len(sets) < 4:
         return ""
-    two_way = bool(recipe.common)
-    between, within = components(bits_SR, two_way)
-    h2, (low, high) = icc(bits_SR, two_way), interval(bits_SR, two_way)
+    two_way, seconds = bool(recipe.common), results.seconds(recipe)
+    between, within = components(bits, two_way)
+    h2, (low, high) = icc(bits, two_way), interval(bits, two_way)
+    plain = by_name("plain")
+    one, other = results.together(recipe, share, plain, "0.0")
+    times = (
+        gain(one, other, (two_way, False), (seconds, results.seconds(plain))) if len(one) >= 8 else [float("nan")] * 3
+    )
     valid = float("nan")
     if args.reference:
-        other_sets, other_SR = values(rows, args.reference, "0.25")
-        both = sorted(set(sets) & set(other_sets))
-        if len(both) >= 8:
-            one, other = bits_SR[[sets.index(s) for s in both]], other_SR[[other_sets.index(s) for s in both]]
-            valid = validity(one, other, (two_way, bool(by_name(args.reference).common)))
+        reference = by_name(args.reference)
+        one, other = results.together(recipe, share, reference, "0.0")
+        if len(one) >= 8 and reference is not recipe:
+            valid = validity(one, other, (two_way, bool(reference.common)))
     return (
-        f"| {recipe.name} | {share} | {len(sets)} | {recipe.n_steps} | {seconds:.2f} | {bits_SR.mean():.3f} | "
+        f"| {recipe.name} | {share} | {len(sets)} | {recipe.n_steps} | {seconds:.2f} | {bits.mean():.3f} | "
         f"{max(0.0, between) ** 0.5:.4f} | {within**0.5:.4f} | {h2:.2f} ({low:.2f} to {high:.2f}) | "
-        f"{3600 / seconds * h2:.0f} | {valid:.2f} |"
+        f"{3600 / seconds * h2:.0f} | {times[0]:.1f} ({times[1]:.1f} to {times[2]:.1f}) | {valid:.2f} |"
     )
 
 

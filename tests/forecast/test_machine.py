@@ -11,7 +11,17 @@ from ltm.errors import DataError, InputError, StoreError
 from ltm.forecast import machine as machines
 from ltm.forecast.machine import Machine, load_machine, margin, read_machine, save_machine
 from ltm.forecast.machine_fit import MemoryPeak, PieceTiming, StepTiming, fit_machine
-from ltm.forecast.machine_work import CLASSES, CONSTANTS, Case, class_seconds, memory_parts, piece, step_terms
+from ltm.forecast.machine_work import (
+    CLASSES,
+    CONSTANTS,
+    Case,
+    attention_chunks,
+    class_seconds,
+    compiled_constants,
+    memory_parts,
+    piece,
+    step_terms,
+)
 from ltm.model.sizes import SIZES, ModelConfig
 
 # A machine of known constants: 100 and 400 GFLOP/s, a nanosecond or so per element, microseconds per call.
@@ -19,7 +29,15 @@ TRUE = {
     dtype: {name: 2e-5 if "_call" in name else 1e-9 for name in CONSTANTS}
     | {"mm_flop": 1e-11 / speed, "dw_flop": 1.2e-11 / speed, "bmm_flop": 1.1e-11 / speed, "embed_row": 3e-8}
     | {"mm_in": 1e-10, "mm_out": 1e-10, "mm_weight": 1e-10, "dw_in": 1e-10, "dw_out": 1e-10, "mm_far": 0.0}
-    | {"dw_far": 0.0, "score_tail": 0.0, "score_far": 0.0, "rotary_far": 0.0, "element_far": 0.0, "ln_row": 2e-8}
+    | {
+        "compiled_call": 0.0,
+        "dw_far": 0.0,
+        "score_tail": 0.0,
+        "score_far": 0.0,
+        "rotary_far": 0.0,
+        "element_far": 0.0,
+        "ln_row": 2e-8,
+    }
     for dtype, speed in (("float32", 1), ("bfloat16", 4))
 }
 FACTORS = {"matmul": 1.1, "attention": 1.2, "elementwise": 1.3, "loss": 1.1, "parameters": 1.2, "overhead": 1.2}
@@ -39,7 +57,7 @@ def machine(**changes):
         "multipliers": {"float32": FACTORS, "bfloat16": FACTORS},
         "contention": BUSY,
         "memory": MEMORY,
-        "residuals": {"step": [0.02, -0.05, 0.03], "busy": [0.1, -0.02], "memory": [0.04]},
+        "residuals": {"step": [0.02, -0.05, 0.03], "busy": [0.1, -0.02], "memory": [0.04], "compiled": []},
         "costs": {"worker_start_seconds": 1.5},
     }
     return Machine(**(values | changes))
@@ -63,7 +81,7 @@ def test_a_record_is_found_again_with_every_number(cache):
     ("damage", "word"),
     [
         (lambda text: text[: len(text) // 2], "damaged"),
-        (lambda text: text.replace('"version": 1', '"version": 0'), "another version"),
+        (lambda text: text.replace('"version": 2', '"version": 1'), "another version"),
         (lambda text: text.replace('"mm_flop"', '"flops"'), "damaged"),
         (lambda text: text.replace('"framework_bytes": 300000000.0', '"framework_bytes": null'), "damaged"),
         (lambda _: "[]", "another version"),
@@ -94,7 +112,6 @@ def test_a_damaged_or_old_record_is_not_used_and_says_so(cache, damage, word):
     "changes",
     [
         {"constants": {dtype: dict.fromkeys(CONSTANTS, 0.0) for dtype in TRUE}},  # a step would take no time
-        {"constants": {"bfloat16": TRUE["bfloat16"]}, "multipliers": {"bfloat16": FACTORS}},
         {"constants": {"float32": TRUE["float32"]}},
         {"multipliers": {}},
         {"multipliers": {"float32": FACTORS | {"matmul": -1.0}}},
@@ -102,7 +119,11 @@ def test_a_damaged_or_old_record_is_not_used_and_says_so(cache, damage, word):
         {"device": "abacus"},
         {"costs": None},
         {"memory": {"states": 1.0}},
-        {"residuals": {"step": [0.1], "busy": None, "memory": []}},
+        {"residuals": {"step": [0.1], "busy": None, "memory": [], "compiled": []}},
+        {"residuals": {"step": [0.1], "busy": [], "memory": []}},
+        {"compiled": {"bfloat16": FACTORS | {"matmul": -1.0}}},
+        {"dtype": "float16"},
+        {"compiles": "yes"},
     ],
 )
 def test_a_record_that_cannot_forecast_is_not_used(cache, changes):
@@ -140,6 +161,12 @@ def test_a_machine_that_was_never_probed_has_no_record_and_says_nothing(cache):
     said = []
     assert load_machine(say=said.append) is None
     assert said == []
+
+
+def test_what_was_measured_of_another_engine_is_not_found(cache, monkeypatch):
+    save_machine(machine())
+    monkeypatch.setattr(machines, "ENGINE", machines.ENGINE + 1)
+    assert load_machine() is None
 
 
 def test_another_machine_has_another_record(cache, monkeypatch):
@@ -220,36 +247,24 @@ def probe_pieces(noise, rng):
     wanted += [(n, {"m": m, "f": f}) for n in ("swiglu", "gelu") for m, f in rng.integers(16, 2000, (8, 2))]
     wanted += [("bias", {"m": m, "n": n}) for m, n in rng.integers(16, 2000, (6, 2))]
     wanted += [("embedding", {"m": m, "d": d, "v": v}) for m, d, v in rng.integers(16, 2000, (10, 3))]
-    wanted += [(n, {"p": p, "tensors": t}) for n in ("optimizer", "accumulate", "cast") for p, t in
-               zip(rng.integers(1000, 1_000_000, 6), rng.integers(4, 90, 6), strict=True)]  # fmt: skip
+    wanted += [(n, {"layers": a, "d": 2 * d, "v": v}) for n in ("update", "gather", "average")
+               for a, d, v in rng.integers((1, 4, 64), (12, 100, 2000), (6, 3))]  # fmt: skip
+    wanted += [
+        ("loss", {"m": m, "d": d, "v": v}) for m, d, v in rng.integers((100, 16, 200), (3000, 300, 4000), (10, 3))
+    ]
     timings = []
     for dtype in ("float32", "bfloat16"):
         for name, sizes in wanted:
             sizes = {key: int(value) for key, value in sizes.items()}
             terms = piece(name, **sizes)
-            if name == "linear" and dtype == "bfloat16":
-                cast = piece("cast", p=sizes["n"] * sizes["k"], tensors=1)
-                terms = terms | cast
-            seconds = sum(class_seconds({dtype: terms}, TRUE).values()) * math.exp(noise * rng.normal())
+            seconds = sum(class_seconds(terms, TRUE[dtype]).values()) * math.exp(noise * rng.normal())
             timings.append(PieceTiming(name, dtype, sizes, seconds))
-        for m, d, v in rng.integers((100, 16, 200), (3000, 300, 4000), (10, 3)):
-            timings.append(PieceTiming("loss", dtype, {"m": int(m), "d": int(d), "v": int(v)}, loss(dtype, m, d, v)))
     return timings
 
 
-def loss(dtype, m, d, v):
-    from ltm.forecast.machine_work import head_products
-
-    sizes = {"m": int(m), "d": int(d), "v": int(v)}
-    products = sum(
-        sum(class_seconds({precision: terms}, TRUE).values())
-        for (_, precision), terms in head_products(dtype, **sizes).items()
-    )
-    return products + sum(class_seconds({dtype: piece("loss", **sizes)}, TRUE).values())
-
-
-def true_seconds(case, busy=False):
-    parts = class_seconds(step_terms(case), TRUE)
+def true_seconds(case, busy=False, compiled=False):
+    constants = compiled_constants(TRUE[case.dtype]) if compiled else TRUE[case.dtype]
+    parts = class_seconds(step_terms(case), constants)
     return sum(parts[name] * FACTORS[name] * (BUSY[name] if busy else 1) for name in CLASSES)
 
 
@@ -280,8 +295,52 @@ def test_a_machine_is_recovered_from_timings_it_made(noise, worst):
     true_peak = MEMORY["framework_bytes"] + sum(MEMORY[n] * b for n, b in memory_parts(unseen).items())
     assert made.peak_memory_bytes(unseen) == pytest.approx(true_peak, rel=0.05)
     assert len(fit.residuals["step"]) == 24
+    assert fit.residuals["compiled"] == []
     assert len(fit.residuals["busy"]) == 8
     json.dumps(dataclasses.asdict(fit))  # plain numbers: the record can be written
+
+
+def test_compiled_steps_correct_what_compiling_usually_gains():
+    rng = np.random.default_rng(3)
+    cases = [dataclasses.replace(case, dtype="bfloat16") for case in shapes(rng, 8)]
+    plain = [StepTiming(case, true_seconds(case)) for case in cases]
+    timed = [StepTiming(case, 1.2 * true_seconds(case, compiled=True)) for case in cases[:4]]  # a slower compiler
+    fit = fit_machine(probe_pieces(0.0, rng), plain, [], [], timed)
+    assert len(fit.residuals["compiled"]) == 4
+    made = machine(constants=fit.constants, multipliers=fit.multipliers, compiled=fit.compiled, residuals=fit.residuals)
+    for case in cases[4:]:
+        found = made.predict(case.config, 2048, case.micro_batch_tokens, "bfloat16", compiled=True)
+        assert 2048 / found.tokens_per_second == pytest.approx(1.2 * true_seconds(case, compiled=True), rel=0.05)
+        assert found.limited_by in ("compute", "memory bandwidth", "launch overhead")
+
+
+def test_compiling_that_was_not_timed_has_its_usual_gain_and_a_wide_range():
+    one = machine()
+    plain = one.predict(SIZES["llama-1m"], 2048, dtype="bfloat16")
+    found = one.predict(SIZES["llama-1m"], 2048, dtype="bfloat16", compiled=True)
+    assert 1 < found.tokens_per_second / plain.tokens_per_second < 4
+    assert found.high / found.tokens_per_second == pytest.approx(1.3)
+    timed = machine(
+        compiled={"bfloat16": dict.fromkeys(CLASSES, 1.0)}, residuals=one.residuals | {"compiled": [0.1] * 10}
+    )
+    assert timed.predict(SIZES["llama-1m"], 2048, dtype="bfloat16", compiled=True).high / found.tokens_per_second < 1.2
+    assert timed.predict(SIZES["llama-1m"], 2048, compiled=True).high / timed.predict(
+        SIZES["llama-1m"], 2048, compiled=True
+    ).tokens_per_second == pytest.approx(1.3), "float32 was not compiled"
+
+
+def test_a_machine_trains_in_its_own_precision_where_none_is_named():
+    one = machine(dtype="bfloat16")
+    assert one.predict(SIZES["llama-1m"], 2048) == one.predict(SIZES["llama-1m"], 2048, dtype="bfloat16")
+
+
+def test_attention_skips_keys_that_no_query_of_a_chunk_sees():
+    assert list(attention_chunks(64)) == [(64, 64)]
+    assert list(attention_chunks(300)) == [(128, 128), (128, 256), (44, 300)]
+    assert list(attention_chunks(512, 100)) == [(128, 128), (128, 227), (128, 227), (128, 227)]
+    base = {"m": 1024, "t": 1024, "h": 4, "k": 4, "c": 32}
+    assert piece("attention", **base)["score"] < 0.6 * 4 * 1024 * 1024
+    assert piece("attention", **base, w=128)["score"] < 0.5 * piece("attention", **base)["score"]
 
 
 def test_one_step_of_a_precision_corrects_it_but_leaves_nothing_out():

@@ -228,7 +228,7 @@ def record(device="cpu", **changes):
         "multipliers": {dtype: dict.fromkeys(CLASSES, 1.0) for dtype in ("float32", "bfloat16")},
         "contention": {}, "memory": {"framework_bytes": 1e8},
         "costs": {"worker_start_seconds": 1.5, "encode_bytes_per_second": 4.5e6},
-        "residuals": {"step": [0.01] * 10, "busy": [], "memory": [0.02] * 10},
+        "residuals": {"step": [0.01] * 10, "busy": [], "memory": [0.02] * 10, "compiled": []},
     }  # fmt: skip
     return machine.Machine(**(values | changes))
 
@@ -275,10 +275,24 @@ def test_all_that_was_measured_around_training_is_in_the_bill(cache):
     assert found.bill.extra_seconds["evaluate"] == pytest.approx(1e6 / (6 * rate))
     assert found.bill.fixed_seconds["tokenize"] == pytest.approx(10.0 + 4.0)  # 4 MB are learned from
     assert found.bill.fixed_seconds["compile"] == 21.0
-    assert "without compiling" in to_text(found, 200), "the gain of compiling is not carried over from one shape"
+    assert "not timed: `ltm forecast calibrate --compile`" in to_text(found, 300)
     again = answer(ask(dataclasses.replace(question, continued=True, compile=None)))
     assert again.bill.fixed_seconds["tokenize"] == pytest.approx(10.0), "given weights have their tokenizer"
     assert again.bill.fixed_seconds["compile"] == 0.0
+
+
+def test_this_machine_trains_as_a_study_would(cache):
+    save_machine(record(dtype="bfloat16", compiles=True))
+    found = answer(ask(Question(gpu="this", model="llama-1m", tokens="10M")))
+    assert "bf16" in to_text(found, 200)
+    assert found.asked.case.kernels == 2, "long runs are compiled"
+    assert found.asked.case.global_batch_tokens == 2048
+    short = ask(Question(gpu="this", model="llama-0.1m", tokens="10k"))
+    assert short.case.kernels == 0, "compiling would take longer than it saves"
+    plain = answer(ask(Question(gpu="this", model="llama-1m", tokens="10M", compile=False)))
+    assert plain.forecast.tokens_per_second < found.forecast.tokens_per_second
+    save_machine(record(dtype="bfloat16"))  # no compiler
+    assert ask(Question(gpu="this", model="llama-1m", tokens="10M")).case.kernels == 0
 
 
 def test_a_damaged_calibration_is_named_and_usual_rates_are_used(cache):

@@ -20,28 +20,25 @@ CASES = [
     Case(ModelConfig("mistral", 3, 4, 2, 64, 160, 5000, 64, 32), 1024, 512),
     Case(ModelConfig("gpt2", 2, 3, 3, 48, 100, 257, 32), 256, 64),
     Case(ModelConfig("llama", 2, 4, 1, 64, 96, 700, 64), 512, 128, "bfloat16"),
+    Case(ModelConfig("mistral", 2, 4, 2, 64, 96, 300, 320, 150, tie_embeddings=False), 640, 0, "bfloat16"),
 ]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_matrix_work_is_what_pytorch_counts(case):
-    model = GPT(case.config)
+    model = GPT(case.config).to(getattr(torch, case.dtype))
     tokens = torch.randint(
         0, case.config.vocab_size, (case.micro_tokens // case.config.block_size, case.config.block_size)
     )
     with FlopCounterMode(display=False) as counter:
         for _ in range(case.n_micro):
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.dtype == "bfloat16"):
-                loss = model.loss(tokens, tokens)
-            loss.backward()
-    c = case.config
-    norms = 0 if c.family == "gpt2" else 2 * c.n_layer + 1  # each has one product with a vector in its gradient
-    assert counter.get_total_flops() == matmul_flops(case) + norms * 2 * case.batch_tokens * c.n_embd
+            torch.autograd.grad(model.loss(tokens, tokens), list(model.parameters()))
+    assert counter.get_total_flops() == matmul_flops(case)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_saved_memory_is_near_what_autograd_saves(case):
-    model = GPT(case.config)
+    model = GPT(case.config).to(getattr(torch, case.dtype))
     tokens = torch.randint(
         0, case.config.vocab_size, (case.micro_tokens // case.config.block_size, case.config.block_size)
     )
@@ -53,13 +50,16 @@ def test_saved_memory_is_near_what_autograd_saves(case):
             storages[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=case.dtype == "bfloat16")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         hidden = model.hidden(tokens)
     saved = sum(t.untyped_storage().nbytes() for t in storages.values())
-    casts = 2 * case.config.n_params if case.dtype == "bfloat16" else 0
     assert hidden.requires_grad
-    assert memory_parts(case)["activations"] + casts == pytest.approx(saved, rel=0.15)
+    assert memory_parts(case)["activations"] == pytest.approx(saved, rel=0.1)
+
+
+def test_tensors_are_those_whose_gradients_are_gathered():
+    for case in CASES:
+        assert case.n_tensors == len(list(GPT(case.config).parameters()))
 
 
 def test_every_piece_of_the_plan_runs_and_is_timed():
@@ -70,7 +70,15 @@ def test_every_piece_of_the_plan_runs_and_is_timed():
         if key not in smallest or work < smallest[key][0]:
             smallest[key] = (work, wanted)
     timings = calibrate_pieces.time_pieces([wanted for _, wanted in smallest.values()], 0.0)
-    assert {t.name for t in timings} >= {"linear", "attention", "rotary_attention", "loss", "optimizer", "cast"}
+    assert {t.name for t in timings} >= {
+        "linear",
+        "attention",
+        "rotary_attention",
+        "loss",
+        "update",
+        "gather",
+        "average",
+    }
     assert all(0 < t.seconds < 1 for t in timings)
 
 
@@ -96,8 +104,9 @@ def test_the_plan_has_all_families_precisions_and_skinny_shapes():
     assert {c.config.family for c in cases} == {"llama", "mistral", "gpt2"}
     assert {c.dtype for c in cases} == {"float32", "bfloat16"}
     assert set(calibrate_steps.busy_plan()) < set(cases)
-    peaks = [sum(memory_parts(c).values()) for c in calibrate_steps.memory_plan()]
-    assert peaks == sorted(peaks)
+    compiled = calibrate_steps.compiled_plan("cpu", "bfloat16")
+    assert {c.config.family for c in compiled} == {"llama", "mistral", "gpt2"}
+    assert max(c.config.n_layer for c in compiled) <= 2, "compiling takes seconds a layer"
 
 
 def test_steps_are_timed_in_rounds_and_memory_grows():
@@ -107,7 +116,7 @@ def test_steps_are_timed_in_rounds_and_memory_grows():
     assert all(0 < seconds < 5 for seconds in taken)
     assert calibrate_steps.typical([4.0, 1.0, 2.0, 3.0, 5.0, 9.0, 8.0, 7.0, 6.0, 11.0, 10.0]) == 2.0
     bigger = dataclasses.replace(case, config=dataclasses.replace(case.config, n_embd=64, vocab_size=8000))
-    first, second = calibrate_steps.memory_peaks([case, bigger], 60.0, "cpu")
+    first, second = (calibrate_steps.memory_peak(one, "cpu") for one in (case, bigger))
     assert 50e6 < first <= second
 
 

@@ -70,12 +70,12 @@ def test_a_compiled_run_repeats_resumes_and_agrees_with_the_eager_one(compiled_c
         weights.append(trainer.weights.master_N.clone())
     assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[0], weights[1])  # else nothing was compiled
-    assert torch.allclose(weights[0], weights[1], atol=0.01)
-    resumed = Trainer(section, Engine(EngineSettings(CONFIG, "cpu", torch.bfloat16, True)), stream(), 20, init_seed=8)
+    assert (weights[0] - weights[1]).abs().mean() < 1e-3  # of weights that moved by 20 steps of about 3e-3
+    resumed = Trainer(section, compiled, stream(), 20, init_seed=8)
     assert checkpoint.load_checkpoint(tmp_path / "c", resumed)
     resumed.run(lambda _: None)
     assert torch.equal(resumed.weights.master_N, weights[2])
-    assert len(list(compiled_code.glob("*.done"))) == 1  # two engines of one shape
+    assert len(list(compiled_code.glob("*.done"))) == 1
 
 
 class CountedEngine(Engine):

@@ -202,7 +202,8 @@ def notes_of(found: Answer) -> list[str]:
     if not found.asked.this_machine:
         return list(found.asked.notes)
     what = "a processor" if here.is_processor(found.forecast.device) else "this card"
-    plain = "; the steps are those of the engine without compiling" if found.asked.case.kernels == 2 else ""
+    guessed = here.compiling_not_timed(found.forecast)
+    plain = "; what compiling gains is usual, not timed: `ltm forecast calibrate --compile`" if guessed else ""
     note = (
         f"measured: the calibration of this machine, for ltm's own training engine{plain}"
         if found.forecast.measured

@@ -11,17 +11,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ltm.errors import InputError
-from ltm.forecast.case import Case
+from ltm.forecast.case import KERNELS, PRECISIONS, Case
 from ltm.forecast.devices import Device, device
 from ltm.forecast.estimate import Forecast
 from ltm.forecast.formulas import BYTES_PER_TOKEN
+from ltm.forecast.machine_work import repays_compiling
 from ltm.model.sizes import ModelConfig
 
 if TYPE_CHECKING:
     from ltm.forecast.machine import Machine
 
-_DTYPES = {0.0: "float32", 3.0: "bfloat16"}
+_PRECISION = {"float32": "fp32", "bfloat16": "bf16"}
+_DTYPES = {float(PRECISIONS.index(word)): dtype for dtype, word in _PRECISION.items()}
 _TIMED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp8": "float8"}
+_COMPILED = float(KERNELS.index("compiled"))
 _REASON = "shapes that the calibration of this machine left out were this far off"
 _UNMEASURED_RANGE = 2.5
 USUAL_SCORING_SPEEDUP = 3.0  # a forward pass takes about a third of a training step
@@ -39,7 +42,7 @@ def measured(usual: Forecast) -> Forecast | None:
     micro = int(case.micro_batch * case.seq_len)
     batch = max(micro, round(case.global_batch_tokens / micro) * micro)
     try:
-        found = record.predict(config, batch, micro, _DTYPES[case.precision])
+        found = record.predict(config, batch, micro, _DTYPES[case.precision], compiled=case.kernels == _COMPILED)
     except InputError:
         return None
     return dataclasses.replace(
@@ -72,11 +75,31 @@ def fixed_seconds(found: Forecast, n_parameters: float, distinct_tokens: float) 
         if costs.get("tokenizer_train_bytes_per_second") and not found.case.continued:
             sample = min(_SAMPLE_BYTES, distinct_tokens * BYTES_PER_TOKEN)
             fixed["tokenize"] += sample / costs["tokenizer_train_bytes_per_second"]
-    if found.case.kernels == 2 and "compile_seconds" in costs:
+    if found.case.kernels == _COMPILED and "compile_seconds" in costs:
         fixed["compile"] = costs["compile_seconds"]
     if costs.get("weights_write_bytes_per_second"):
         fixed["save"] = 4.0 * n_parameters / costs["weights_write_bytes_per_second"]
     return fixed
+
+
+def usual_precision(card: Device) -> str:
+    """Return what ltm trains in on this machine where nothing else is said; empty where it was not calibrated."""
+    record = _record(card)
+    return _PRECISION[record.dtype] if record else ""
+
+
+def compiles(card: Device, n_params: float, tokens: float) -> bool:
+    """Return whether ltm compiles a run of so many tokens on this machine; not where it was not calibrated."""
+    record = _record(card)
+    return bool(record and record.compiles and repays_compiling(record.device, n_params, tokens))
+
+
+def compiling_not_timed(found: Forecast) -> bool:
+    """Say whether compiled steps are forecast here without one having been timed in this precision."""
+    record = _record(found.device) if found.measured else None
+    if record is None or found.case.kernels != _COMPILED:
+        return False
+    return _DTYPES[found.case.precision] not in record.compiled
 
 
 def unmeasured(usual: Forecast) -> Forecast:

@@ -27,6 +27,7 @@ from ltm.forecast.machine_work import (
     Case,
     average_terms,
     class_seconds,
+    compiled_constants,
     memory_parts,
     step_terms,
 )
@@ -37,6 +38,7 @@ VERSION = 2  # of the record; another one is not used
 _COVERED = 0.9
 _DEVICES = ("cpu", "cuda", "mps")
 _LARGEST_RESIDUAL = 5.0  # ln(measured / forecast); a range of a factor 150 is no measurement
+_UNTIMED_MARGIN = 1.3  # of compiled steps, where none was timed
 _CHECKED = SIZES["llama-0.1m"]
 
 
@@ -70,7 +72,11 @@ class Machine:
     memory: dict[str, float]  # part -> factor on its bytes; framework_bytes is a number of bytes
     residuals: dict[str, list[float]]  # step, busy, memory, compiled: ln(measured / forecast) of shapes left out
     costs: dict[str, float] = field(default_factory=dict)  # start, build, tokenizer, scoring, disk, compile; with units
-    compiled: dict[str, dict[str, float]] = field(default_factory=dict)  # precision -> class -> share of the plain time
+    compiled: dict[str, dict[str, float]] = field(
+        default_factory=dict
+    )  # precision -> class -> factor on the usual gain
+    dtype: str = "float32"  # what runs are trained in where nothing else is said
+    compiles: bool = False  # whether there is a compiler, so that long runs are compiled
     rates: dict[str, float] = field(default_factory=dict)  # FLOP/s and bytes/s by kernel and size, for people
     version: int = VERSION
 
@@ -79,7 +85,7 @@ class Machine:
         config: ModelConfig,
         batch_tokens: int,
         micro_batch_tokens: int = 0,
-        dtype: str = "float32",
+        dtype: str = "",
         n_workers: int = 1,
         n_steps: int = 0,
         compiled: bool = False,
@@ -90,24 +96,23 @@ class Machine:
             config: Any shape of ltm's decoder.
             batch_tokens: Tokens of one step.
             micro_batch_tokens: Tokens of one forward pass; 0 = the whole batch.
-            dtype: float32 or bfloat16.
+            dtype: float32 or bfloat16; empty = what this machine trains in where nothing else is said.
             n_workers: Processes that train at the same time.
             n_steps: Steps of the run; the averaged weights then take their share. 0 = very many.
-            compiled: By torch.compile; its seconds at the start are one of the costs.
+            compiled: By torch.compile; where no compiled step was timed, by what compiling usually gains.
 
         Raises:
-            InputError: the batch holds no whole sequences, the precision was not probed, or nothing was compiled.
+            InputError: the batch holds no whole sequences, or the precision was not probed.
         """
+        dtype = dtype or self.dtype
         case = Case(config, batch_tokens, micro_batch_tokens, dtype)
         if dtype not in self.multipliers:
             raise InputError(f"{dtype} was not probed on this machine", f"probed: {', '.join(self.multipliers)}")
-        if compiled and not self.compiled:
-            raise InputError("nothing was compiled on this machine", "install a C++ compiler and calibrate again")
         parts = self.step_seconds(case, n_workers, n_steps, compiled)
         rate = batch_tokens / sum(parts.values())
         spread = margin(self.residuals["busy" if n_workers > 1 and self.residuals["busy"] else "step"])
-        if compiled:  # a precision that was not compiled borrows what compiling gains
-            spread = max(spread, margin(self.residuals["compiled"] if dtype in self.compiled else []))
+        if compiled:
+            spread = max(spread, margin(self.residuals["compiled"]) if dtype in self.compiled else _UNTIMED_MARGIN)
         peak = self.peak_memory_bytes(case)
         memory_spread = margin(self.residuals["memory"])
         return Prediction(
@@ -129,11 +134,12 @@ class Machine:
         if n_steps:
             terms = average_terms(terms, case, n_steps)
         corrections = self._corrections(case.dtype, compiled)
+        constants = self._constants(case.dtype, compiled)
         busy = (min(n_workers, self.n_workers) - 1) / max(1, self.n_workers - 1)
         turns = max(1.0, n_workers / self.n_workers) if self.device == "cpu" else 1.0  # more processes than cores
         return {
             name: seconds * corrections[name] * (1 + busy * (self.contention.get(name, 1.0) - 1)) * turns
-            for name, seconds in class_seconds(terms, self.constants[case.dtype]).items()
+            for name, seconds in class_seconds(terms, constants).items()
         }
 
     def _corrections(self, dtype: str, compiled: bool) -> dict[str, float]:
@@ -141,8 +147,11 @@ class Machine:
         corrections = self.multipliers[dtype]
         if not compiled:
             return corrections
-        shares = self.compiled.get(dtype) or next(iter(self.compiled.values()))
-        return {name: corrections[name] * shares[name] for name in CLASSES}
+        factors = self.compiled.get(dtype, {})
+        return {name: corrections[name] * factors.get(name, 1.0) for name in CLASSES}
+
+    def _constants(self, dtype: str, compiled: bool) -> dict[str, float]:
+        return compiled_constants(self.constants[dtype]) if compiled else self.constants[dtype]
 
     def peak_memory_bytes(self, case: Case) -> float:
         """Return the peak memory of one worker: its process on a CPU, what PyTorch allocates on a GPU."""
@@ -151,8 +160,9 @@ class Machine:
 
     def _limit(self, case: Case, parts: Mapping[str, float], compiled: bool) -> str:
         terms, corrections, flops = step_terms(case), self._corrections(case.dtype, compiled), 0.0
+        constants = self._constants(case.dtype, compiled)
         for name, group in (("mm_flop", "matmul"), ("dw_flop", "matmul"), ("bmm_flop", "attention")):
-            flops += terms.get(name, 0.0) * self.constants[case.dtype][name] * corrections[group]
+            flops += terms.get(name, 0.0) * constants[name] * corrections[group]
         shares = {"compute": flops, "launch overhead": parts["overhead"]}
         shares["memory bandwidth"] = sum(parts.values()) - sum(shares.values())
         return max(shares, key=lambda name: shares[name])
@@ -257,6 +267,8 @@ def _check(machine: Machine) -> None:
         raise ValueError("it is not said of what machine")
     if type(machine.n_workers) is not int or machine.n_workers < 1 or not machine.multipliers:
         raise ValueError("no worker, or no precision")
+    if machine.dtype not in DTYPES or type(machine.compiles) is not bool:
+        raise ValueError("it is not said how runs are trained")
     amounts = [machine.memory["framework_bytes"], machine.probe_seconds]
     for group in (machine.memory, machine.contention, machine.costs, machine.rates):
         amounts += group.values()

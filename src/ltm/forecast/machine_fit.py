@@ -19,9 +19,9 @@ from ltm.errors import DataError
 from ltm.forecast.machine_work import (
     CLASSES,
     CONSTANTS,
-    USUAL_COMPILED,
     Case,
     class_seconds,
+    compiled_constants,
     memory_parts,
     piece,
     step_terms,
@@ -158,17 +158,17 @@ def fit_compiled(
     multipliers: dict[str, dict[str, float]],
     compiled: Sequence[StepTiming],
 ) -> tuple[dict[str, dict[str, float]], list[float]]:
-    """Return by precision and class what compiled code takes of the time of plain code, and residuals left out."""
+    """Return factors by precision and class on what compiled code usually takes, and residuals of shapes left out."""
     faster: dict[str, dict[str, float]] = {}
     residuals: list[float] = []
     for dtype in sorted({step.case.dtype for step in compiled} & set(multipliers)):
         timed = [step for step in compiled if step.case.dtype == dtype]
         rows = []
         for step in timed:
-            parts = class_seconds(step_terms(step.case), constants[dtype])
-            rows.append([parts[n] * multipliers[dtype][n] * USUAL_COMPILED[n] / step.seconds for n in CLASSES])
+            parts = class_seconds(step_terms(step.case), compiled_constants(constants[dtype]))
+            rows.append([parts[name] * multipliers[dtype][name] / step.seconds for name in CLASSES])
         factors, left_out = _corrections(np.array(rows), _COMPILED_RIDGE)
-        faster[dtype] = {n: float(f) * USUAL_COMPILED[n] for n, f in zip(CLASSES, factors, strict=True)}
+        faster[dtype] = dict(zip(CLASSES, factors.tolist(), strict=True))
         residuals += left_out
     return faster, residuals
 

@@ -44,16 +44,42 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "overhead": (
         *("linear_call", "bias_call", "attention_call", "queries_call", "rotary_call", "rms_call", "ln_call"),
         *("swiglu_call", "gelu_call", "loss_call", "chunk_call", "embedding_call"),
-        *("update_call", "gather_call", "gather_tensor", "average_call", "product_call"),
+        *("update_call", "gather_call", "gather_tensor", "average_call", "product_call", "compiled_call"),
     ),
 }
-# What compiled code takes of the time of plain code, by class, before a machine says otherwise (bench/forecast/README).
-USUAL_COMPILED = {
-    "matmul": 1.0, "attention": 0.7, "elementwise": 0.4, "loss": 0.6, "parameters": 1.0, "overhead": 0.3,
-}  # fmt: skip
 CONSTANTS: tuple[str, ...] = tuple(name for names in CLASSES.values() for name in names)
 _CLASS_OF = {name: group for group, names in CLASSES.items() for name in names}
 Terms = dict[str, float]  # constant -> amount
+
+# What compiled code takes of the plain time of a constant; 1 where nothing is said. Fitted on 16 shapes in bfloat16
+# (docs/forecast_calibrate.md); a machine corrects them by class. Products and the update stay PyTorch's own.
+_COMPILED_SHARES = {
+    **{"mm_flop": 1.05, "dw_flop": 0.9, "bmm_flop": 0.85, "score": 0.53, "score_tail": 0.53, "score_far": 0.53},
+    **{"head_element": 0.55, "slice_element": 0.5, "rotary_element": 0.22, "rotary_row": 0.22, "rotary_far": 0.22},
+    **{"rms_element": 0.27, "rms_row": 0.27, "swiglu_element": 0.66, "swiglu_row": 0.66, "gelu_element": 1.1},
+    **{"element_far": 0.5, "loss_element": 0.11, "loss_row": 0.11, "head_weight": 0.65, "update_parameter": 1.1},
+    **{"gather_parameter": 1.2},
+    **dict.fromkeys(("linear_call", "bias_call", "attention_call", "queries_call", "rotary_call", "rms_call"), 0.23),
+    **dict.fromkeys(("ln_call", "swiglu_call", "gelu_call", "loss_call", "chunk_call"), 0.23),
+}
+_COMPILED_CALL_SECONDS = 4.9e-4  # guards and wrappers around the compiled code of one micro batch
+
+
+def compiled_constants(constants: Mapping[str, float]) -> dict[str, float]:
+    """Return what the constants of plain code usually become in compiled code."""
+    faster = {name: seconds * _COMPILED_SHARES.get(name, 1.0) for name, seconds in constants.items()}
+    return faster | {"compiled_call": _COMPILED_CALL_SECONDS}
+
+
+REPAID_FLOPS = {
+    "cpu": 1e11,
+    "cuda": 1e14,
+}  # of one run, a CPU core or a GPU: seconds of training, the price of compiling
+
+
+def repays_compiling(device: str, n_params: float, run_tokens: float) -> bool:
+    """Say whether a run is long enough to be compiled, where there is a compiler."""
+    return device in REPAID_FLOPS and 6 * n_params * run_tokens >= REPAID_FLOPS[device]
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +287,7 @@ def step_terms(case: Case) -> Terms:
         _add(step, piece(name, m=m, d=c.n_embd, v=c.vocab_size), n_micro)
     _add(step, _gather(c.n_params, case.n_tensors), n_micro)
     _add(step, _update(c.n_params))
+    _add(step, {"compiled_call": n_micro})  # free in plain code
     return step
 
 

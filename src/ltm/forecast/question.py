@@ -25,6 +25,7 @@ DEFAULT_CARD = "RTX PRO 6000"
 TOKENS_PER_PAGE = 500  # 250K tokens in a book of 500 pages
 PARALLEL = {"ddp": 0.0, "zero1": 1.0, "zero2": 2.0, "zero3": 3.0, "fsdp": 3.0}
 _USUAL_BATCH_TOKENS = 524_288
+_OWN_BATCH_TOKENS = 2048  # of ltm's own runs where nothing else is said
 _FEWEST_STEPS = 100  # a default batch is never so large that a run has fewer
 _FROM_SCRATCH_TOKENS, _FINE_TUNING_TOKENS = 10_000_000_000, 10_000_000
 _THIS = ("cpu", "this")
@@ -114,6 +115,8 @@ def ask(question: Question) -> Asked:
     if card is not None:
         if _is_own(question):  # what ltm's own engine does
             words["attention"] = words["attention"] or "eager"
+            if words["method"] == "full":
+                words["precision"] = words["precision"] or here.usual_precision(card)
         fill_for_card(words, card, notes)
         card_problems(words, card, problems)
     if model is not None:
@@ -136,7 +139,7 @@ def ask(question: Question) -> Asked:
     if card is None or model is None or problems.found:
         problems.stop()
         raise AssertionError("unreachable: a missing card or model is a problem")
-    case = _case(question, words, counts, model, card, batch)
+    case = _case(question, words, counts, model, card, batch, tokens)
     case = _settled(case, card, micro, problems)
     problems.stop()
     own = _is_own(question)
@@ -312,17 +315,24 @@ def _batch(
                 f"use --batch-tokens {least}",
             )
         return micro, float(asked)
-    wanted = min(float(_USUAL_BATCH_TOKENS), tokens / _FEWEST_STEPS)
+    usual = _OWN_BATCH_TOKENS if _is_own(question) else _USUAL_BATCH_TOKENS
+    wanted = min(float(usual), tokens / _FEWEST_STEPS)
     return micro, float(max(1, int(wanted // least)) * least)
 
 
 def _case(
-    question: Question, words: dict[str, str], counts: dict[str, int], model: Shape, card: Device, batch: float
+    question: Question,
+    words: dict[str, str],
+    counts: dict[str, int],
+    model: Shape,
+    card: Device,
+    batch: float,
+    tokens: float,
 ) -> Case:
     """Return the case; its micro batch is still one sequence."""
     method, precision, gpus = words["method"], words["precision"], counts["gpus"]
-    # neither trainers of adapters nor ltm's own engine compile
-    usual = method == "full" and not is_arch(card, "CPU") and not _is_own(question)
+    usual = here.compiles(card, model.parameters, tokens) if _is_own(question) else not is_arch(card, "CPU")
+    usual = usual and method == "full"  # trainers of adapters do not compile
     compiled = usual if question.compile is None else bool(question.compile)
     adapters = method != "full"
     return Case(

@@ -11,28 +11,28 @@ from __future__ import annotations
 import datetime
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ltm.errors import InputError, TrainError
 from ltm.forecast.machine import Machine, describe, load_machine, margin, save_machine
 from ltm.forecast.machine_fit import MemoryPeak, PieceTiming, StepTiming, fit_machine
-from ltm.forecast.machine_work import Case
+from ltm.forecast.machine_work import DTYPES, Case
 from ltm.progress import Progress
 from ltm.runs import calibrate_costs, calibrate_pieces, calibrate_steps, capabilities, hardware
 from ltm.runs.engine import compiled_folder
-from ltm.runs.executors.local import Job, LocalExecutor
+from ltm.runs.executors.local import Job, LocalExecutor, Outcome
 from ltm.runs.section import RunsSection
 from ltm.store import fingerprint
 from ltm.units import format_bytes, format_count, format_seconds
 
 SECONDS = 60.0
 _PIECES_FRACTION, _STEPS_FRACTION, _BUSY_FRACTION = 0.2, 0.32, 0.14  # of the time given; the rest takes what it takes
-_MEMORY_FRACTION, _COMPILED_FRACTION = 0.2, 0.08
+_MEMORY_FRACTION, _COMPILED_FRACTION = 0.15, 0.08
 _QUIET_FRACTION = 0.25  # a wider range than this is not the model's fault
 _MOST_ROUNDS = 12
-_FEWEST_PEAKS = 6
+_FEWEST_PEAKS, _PEAKS_AT_ONCE = 6, 3
 
 
 @dataclass
@@ -51,16 +51,16 @@ class _Found:
 def calibrate(
     budget_seconds: float = SECONDS,
     progress: Progress | None = None,
-    compile: bool = True,  # noqa: A002 - the word that users know
+    compile: bool = False,  # noqa: A002 - the word that users know
     device: str = "auto",
     save: bool = True,
 ) -> Machine:
     """Probe this machine, fit its constants, and keep the record.
 
     Args:
-        budget_seconds: The probe takes at most about this long; compiling, once per machine, comes on top.
+        budget_seconds: The probe takes at most about this long; compiling comes on top.
         progress: Is told what is being measured.
-        compile: Also time compiled steps, where there is a compiler.
+        compile: Also time compiled steps, where there is a compiler; a minute more, the first time.
         device: auto, cpu, cuda or mps.
         save: Write the record to the cache.
 
@@ -90,6 +90,8 @@ def calibrate(
         residuals=fit.residuals,
         costs=found.costs,
         compiled=fit.compiled,
+        dtype=_dtype(device),
+        compiles=device != "mps" and capabilities.has_compiler(),
         rates=found.rates,
     )
     if save:
@@ -108,7 +110,7 @@ def calibrate_all(
     Args:
         budget_seconds: Of each probe.
         progress: Is told what is being measured.
-        compile: Also measure torch.compile, which takes a minute.
+        compile: Also time compiled steps, where there is a compiler; a minute more, the first time.
         device: auto (all there are), cpu or cuda.
 
     Raises:
@@ -129,6 +131,12 @@ def _device(wanted: str) -> str:
     return hardware.pick_device(RunsSection(device=wanted))  # type: ignore[arg-type]
 
 
+def _dtype(device: str) -> str:
+    """Return what runs are trained in where nothing else is said."""
+    found = str(hardware.pick_dtype(RunsSection(), device)).removeprefix("torch.")
+    return found if found in DTYPES else "float32"
+
+
 def _measure(device: str, n_workers: int, budget: float, compiled: bool, say: Progress) -> _Found:
     found = _Found()
     started = time.monotonic()
@@ -145,7 +153,7 @@ def _measure(device: str, n_workers: int, budget: float, compiled: bool, say: Pr
         say.say("calibrate: whole training steps")
         found.steps = _steps(pool, calibrate_steps.plan(device), _STEPS_FRACTION * budget, device, 1)
     say.say("calibrate: memory of a worker")
-    found.peaks = _peaks(_MEMORY_FRACTION * budget, device)
+    found.peaks = _peaks(_MEMORY_FRACTION * budget, device, n_workers)
     if n_workers > 1 and device == "cpu":
         say.say(f"calibrate: training steps on {n_workers} workers at once")
         with LocalExecutor(n_workers) as pool:
@@ -158,8 +166,7 @@ def _measure(device: str, n_workers: int, budget: float, compiled: bool, say: Pr
 
 def _compiled(found: _Found, device: str, n_workers: int, seconds: float, say: Progress) -> None:
     """Compile a few shapes, one on each worker at a time, then time them in a worker that finds them in the cache."""
-    dtype = str(hardware.pick_dtype(RunsSection(), device)).removeprefix("torch.")
-    cases = calibrate_steps.compiled_plan(device, dtype)
+    cases = calibrate_steps.compiled_plan(device, _dtype(device))
     say.say("calibrate: compiling")
     kept = _kept_codes()
     with LocalExecutor(n_workers if device == "cpu" else 1) as pool:
@@ -181,15 +188,20 @@ def _kept_codes() -> int:
     return sum(1 for _ in compiled_folder().glob("*.done"))
 
 
-def _peaks(seconds: float, device: str) -> list[MemoryPeak]:
-    """Return the peak memory of each case in a process of its own, until the time is over."""
+def _peaks(seconds: float, device: str, n_workers: int) -> list[MemoryPeak]:
+    """Return the peak memory of each case in a process of its own, a few at once, until the time is over."""
     end = time.monotonic() + seconds
+    at_once = min(n_workers, _PEAKS_AT_ONCE) if device == "cpu" else 1
     peaks: list[MemoryPeak] = []
-    for case in calibrate_steps.memory_plan(device):
+    plan = calibrate_steps.memory_plan(device)
+    for start in range(0, len(plan), at_once):
+        some = plan[start : start + at_once]
         if time.monotonic() > end and len(peaks) >= _FEWEST_PEAKS:
             break
-        with LocalExecutor(1) as pool:
-            peaks.append(MemoryPeak(case, _ask(pool, calibrate_steps.memory_peak, case, device)))
+        with LocalExecutor(len(some)) as pool:  # as many workers as jobs: each has one
+            jobs = [Job(str(index), (case, device)) for index, case in enumerate(some)]
+            outcomes = _checked(pool.map(calibrate_steps.memory_peak, jobs))
+            peaks += [MemoryPeak(some[int(outcome.key)], outcome.value) for outcome in outcomes]
     return peaks
 
 
@@ -211,14 +223,19 @@ def _ask(pool: LocalExecutor, task: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _ask_all(pool: LocalExecutor, task: Callable[..., Any], arguments: Sequence[Any], n_workers: int) -> list[Any]:
-    outcomes = list(pool.map(task, [Job(str(index), tuple(arguments)) for index in range(n_workers)]))
-    for outcome in outcomes:
+    jobs = [Job(str(index), tuple(arguments)) for index in range(n_workers)]
+    return [outcome.value for outcome in _checked(pool.map(task, jobs))]
+
+
+def _checked(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    found = list(outcomes)
+    for outcome in found:
         if not outcome.ok:
             raise TrainError(
                 f"the probe could not run here: {outcome.error}",
                 "a script that calls ltm needs `if __name__ == '__main__':`; else report this message",
             )
-    return [outcome.value for outcome in outcomes]
+    return found
 
 
 def _steps(
@@ -253,10 +270,13 @@ def lines(machine: Machine) -> list[str]:
         ),
         f"90 % of shapes left out lie within {step:.0%} alone"
         + (f", {busy:.0%} with all workers busy" if machine.residuals["busy"] else "")
+        + (f", {margin(machine.residuals['compiled']) - 1:.0%} compiled" if machine.compiled else "")
         + f"; memory within {memory:.0%}",
     ]
     if step > _QUIET_FRACTION:
         result.append("this range is wide: other programs may have run meanwhile; calibrate again on a quiet machine")
+    if machine.compiles and not machine.compiled:
+        result.append("no compiled step was timed, so the usual gain is assumed within 30%; --compile times some")
     measured = {**dict(sorted(machine.costs.items())), **machine.rates}
     result += [f"{_label(name)}: {_number(name, value)}" for name, value in measured.items()]
     return [*result, *_examples(machine)]
@@ -265,11 +285,12 @@ def lines(machine: Machine) -> list[str]:
 def _examples(machine: Machine) -> list[str]:
     from ltm.model.sizes import SIZES
 
-    result = ["", "size            tokens/s of one worker    all busy    peak memory    limited by"]
+    how = f"{machine.dtype}, {'compiled' if machine.compiles else 'not compiled'}, 8 sequences a step"
+    result = ["", f"in {how}:", "size            tokens/s of one worker    all busy    peak memory    limited by"]
     for name in ("llama-0.2m", "llama-1m", "gpt2-5m", "mistral-5m", "llama-15m", "llama-30m"):
         batch = 8 * SIZES[name].block_size
-        alone = machine.predict(SIZES[name], batch)
-        busy = machine.predict(SIZES[name], batch, n_workers=machine.n_workers)
+        alone = machine.predict(SIZES[name], batch, compiled=machine.compiles)
+        busy = machine.predict(SIZES[name], batch, n_workers=machine.n_workers, compiled=machine.compiles)
         rate = f"{format_count(alone.tokens_per_second)} ({format_count(alone.low)} - {format_count(alone.high)})"
         result.append(
             f"{name:<16}{rate:<26}{format_count(busy.tokens_per_second):<12}"

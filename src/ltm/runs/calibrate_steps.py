@@ -121,7 +121,7 @@ def time_steps(
     Some cases get none where a machine is too slow for one round.
     """
     if compiled:
-        _allow_many_shapes()
+        allow_many_shapes()
     fewest = _FEWEST_COMPILED if compiled else _FEWEST_CASES
     end = time.perf_counter() + seconds
     one_thread()
@@ -143,12 +143,12 @@ def time_steps(
 def compile_one(case: Case, device: str) -> float:
     """Compile a shape, keep its code for the workers to come, and return the seconds of the first step."""
     one_thread()
-    _allow_many_shapes()
+    allow_many_shapes()
     return one_step(make_trainer(case, device, compiled=True))[0]
 
 
-def _allow_many_shapes() -> None:
-    """Let one process compile more shapes than PyTorch expects of one function; beyond its limit it would not say so."""
+def allow_many_shapes() -> None:
+    """Let one process compile more shapes than PyTorch expects of one function; beyond that it runs plain code."""
     keep_compiled_code()
     torch._dynamo.config.recompile_limit = _MOST_SHAPES
 

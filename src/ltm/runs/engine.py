@@ -50,6 +50,7 @@ class Engine:
         self._loss: LossFunction = self.model.loss
         self._compiled_for: set[tuple[int, bool]] = set()
         if settings.compiled:
+            keep_compiled_code()
             graphs = settings.device == "cuda" and settings.config.n_params < _GRAPHS_PARAMETERS
             self._loss = torch.compile(self.model.loss, mode="reduce-overhead" if graphs else None, dynamic=False)
 

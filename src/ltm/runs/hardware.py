@@ -11,12 +11,11 @@ from typing import Literal
 import torch
 
 from ltm.errors import InputError
+from ltm.forecast.machine_work import repays_compiling
 from ltm.model.sizes import ModelConfig
 from ltm.runs import capabilities
 from ltm.runs.engine import EngineSettings
 from ltm.runs.section import RunsSection
-
-_REPAID_FLOPS = (1e11, 1e14)  # of one run, on a CPU core and on a GPU: seconds of training, the price of compiling
 
 
 def pick_device(section: RunsSection) -> str:
@@ -58,8 +57,7 @@ def should_compile(section: RunsSection, device: str, n_params: int, run_tokens:
     """Return whether a run is compiled; `auto` decides by the run alone, so that a study can grow and stay one."""
     if section.compile != "auto":
         return section.compile
-    repaid = 6 * n_params * run_tokens >= _REPAID_FLOPS[device == "cuda"]
-    return device != "mps" and repaid and capabilities.has_compiler()
+    return repays_compiling(device, n_params, run_tokens) and capabilities.has_compiler()
 
 
 def engine_settings(section: RunsSection, config: ModelConfig, run_tokens: int) -> EngineSettings:

@@ -41,7 +41,7 @@ def build(work: WorkFolder, recipe: Recipe, jobs: list[queue.Job], pool: LocalEx
     if task.done and pending:
         progress.say(f"runs      {task.done} of {len(jobs)} are complete; going on")
     attempts: dict[str, int] = {}
-    micro_tokens, free = _room(work, recipe) if pending else (0, 0.0)
+    micro_tokens, free = room(work, recipe) if pending else (0, 0.0)
     while pending:
         arguments = [Job(run_id, (str(work.root), run_id, version, micro_tokens, free)) for run_id in pending]
         pending = []
@@ -60,7 +60,7 @@ def build(work: WorkFolder, recipe: Recipe, jobs: list[queue.Job], pool: LocalEx
     return [job.run_id for job in jobs if queue.state_of(work, job.run_id) == "complete"]
 
 
-def _room(work: WorkFolder, recipe: Recipe) -> tuple[int, float]:
+def room(work: WorkFolder, recipe: Recipe) -> tuple[int, float]:
     """Return the micro batch in tokens that is forecast to fit with all workers at work, and each one's free bytes.
 
     The micro batch is chosen once per study and kept in `runs/micro_batch.json`: another one would round differently.

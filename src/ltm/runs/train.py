@@ -140,7 +140,7 @@ class Trainer:
         """Make the gradients of one step, times the loss scale, and return the mean loss; micro batches add up."""
         section, block_size = self.section, self.model.config.block_size
         n_micro = section.batch_tokens // self.micro_tokens
-        scale = torch.tensor(self.state.loss_scale / n_micro, device=self.device)
+        scale = torch.full((), self.state.loss_scale / n_micro, device=self.device)  # filled there: no wait for a copy
         total = torch.zeros((), device=self.device)
         for index in range(n_micro):
             tokens = self._read(self.state.step * section.batch_tokens + index * self.micro_tokens)

@@ -20,6 +20,7 @@ from typing import Any
 from ltm.errors import StoreError
 from ltm.forecast.bill import Costs
 from ltm.forecast.machine import cpu_model
+from ltm.forecast.machine_work import ENGINE
 from ltm.store import cache_folder, fingerprint, json_safe, read_json, write_json
 
 _LINES = 200  # read back at most
@@ -38,8 +39,8 @@ def version() -> str:
 
 
 def machine_id(device: str) -> str:
-    """Return a fingerprint of what makes a machine fast or slow: processor, cores, graphics card."""
-    return fingerprint([platform.machine(), cpu_model(), len(os.sched_getaffinity(0)), _card(device)])
+    """Return a fingerprint of what makes a machine fast or slow: processor, cores, graphics card, ltm's engine."""
+    return fingerprint([platform.machine(), cpu_model(), len(os.sched_getaffinity(0)), _card(device), ENGINE])
 
 
 def _card(device: str) -> str:

@@ -99,7 +99,8 @@ def rehearse(
         n_workers = hardware.n_workers(settings.runs, hardware.pick_device(settings.runs))
         progress.say(f"plan      the model is trained for some seconds on {n_workers} workers")
         probing = Load()
-        runs = probe.measure_runs(scratch, recipe, pool, n_workers, effort.run_seconds, effort.rounds)
+        seconds, rounds = effort.run_seconds, effort.rounds
+        runs = probe.measure_runs(scratch, recipe, pool, n_workers, seconds, rounds, again=effort.after)
         share = min(_MOST_LOAD, probing.others())
         share = share if share > _BUSY else 0.0
         costs = dataclasses.replace(
