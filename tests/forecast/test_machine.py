@@ -319,14 +319,18 @@ def test_compiling_that_was_not_timed_has_its_usual_gain_and_a_wide_range():
     plain = one.predict(SIZES["llama-1m"], 2048, dtype="bfloat16")
     found = one.predict(SIZES["llama-1m"], 2048, dtype="bfloat16", compiled=True)
     assert 1 < found.tokens_per_second / plain.tokens_per_second < 4
-    assert found.high / found.tokens_per_second == pytest.approx(1.3)
+    assert found.high / found.tokens_per_second == pytest.approx(1.2 * plain.high / plain.tokens_per_second)
     timed = machine(
         compiled={"bfloat16": dict.fromkeys(CLASSES, 1.0)}, residuals=one.residuals | {"compiled": [0.1] * 10}
     )
-    assert timed.predict(SIZES["llama-1m"], 2048, dtype="bfloat16", compiled=True).high / found.tokens_per_second < 1.2
-    assert timed.predict(SIZES["llama-1m"], 2048, compiled=True).high / timed.predict(
-        SIZES["llama-1m"], 2048, compiled=True
-    ).tokens_per_second == pytest.approx(1.3), "float32 was not compiled"
+    known = timed.predict(SIZES["llama-1m"], 2048, dtype="bfloat16", compiled=True)
+    assert (
+        plain.high / plain.tokens_per_second
+        < known.high / known.tokens_per_second
+        < found.high / found.tokens_per_second
+    )
+    other = timed.predict(SIZES["llama-1m"], 2048, compiled=True)
+    assert other.high / other.tokens_per_second == pytest.approx(found.high / found.tokens_per_second), "not compiled"
 
 
 def test_a_machine_trains_in_its_own_precision_where_none_is_named():

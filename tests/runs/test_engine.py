@@ -54,7 +54,7 @@ def compiled_code(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.filterwarnings("default")  # of the compiler's own modules
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own modules
 def test_a_compiled_run_repeats_resumes_and_agrees_with_the_eager_one(compiled_code, tmp_path):
     section = RunsSection(batch_tokens=32, lr=3e-3)
     eager, compiled = (Engine(EngineSettings(CONFIG, "cpu", torch.bfloat16, c)) for c in (False, True))

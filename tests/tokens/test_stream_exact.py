@@ -26,7 +26,7 @@ from ltm.tokens.section import TokensSection
 from ltm.tokens.stream import open_stream, read_shards
 from ltm.tokens.tokenizer import load
 
-TITLES = ["Ruth", "Jonah", "Esther", "Nahum", "Joel", "Titus"]  # of 2,900 to 17,000 tokens here
+TITLES = ["Ruth", "Jonah", "Esther", "Nahum", "Joel", "Titus"]  # of about 2,700 to 15,000 tokens
 MARK = "\0"
 SETTINGS = SetsSection(books_per_set=6, book_tokens=2500, epochs=2, passage_tokens=48)
 ORDERS = ("random", "reverse", "shuffled", "readability_up", "readability_down", "chronological", "given")

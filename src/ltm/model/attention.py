@@ -87,12 +87,11 @@ def flex(
     """Return attention by PyTorch's flex attention, which skips blocks that are masked as a whole."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    B, H, T, _ = q_BHTC.shape
-    if documents_BT is not None:
-        mask = _documents(documents_BT, window)
-    else:  # a compiler traces into the making of the mask, and would warn that it does not see the cache
-        make = _block_mask.__wrapped__ if torch.compiler.is_compiling() else _block_mask
-        mask = make(T, window or T, str(q_BHTC.device))
+    _, H, T, _ = q_BHTC.shape
+    # A compiler traces into the making of the mask, and would warn that it does not see the cache.
+    make = _block_mask.__wrapped__ if torch.compiler.is_compiling() else _block_mask
+    device = str(q_BHTC.device)
+    mask = make(T, window or T, device) if documents_BT is None else _documents(documents_BT, window)
     out: Any = flex_attention(q_BHTC, k_BKTC, v_BKTC, block_mask=mask, scale=scale, enable_gqa=k_BKTC.shape[1] != H)
     return out
 

@@ -1,11 +1,11 @@
 """Weights from a seed, and which parameters belong together: what initialisation and the optimizer need to know.
 
-All matrices start with a standard deviation that falls with the root of the width. GPT-2's 0.02 belongs to its width of
-768; a model of width 64 that starts with it learns slower and remembers its seed longer (LOG.md: 4 % more bits per byte
-and twice the seed noise). Two parametrisations: `standard`, and `mup` (Yang et al., Tensor Programs V, table 8), which is
-the same at the base width, and away from it scaled such that activations keep their size and one learning rate suits
-every width: embeddings start as at the base width, hidden matrices learn at a rate that falls with the width, scores are
-divided by the head size instead of its root, and logits fall with the width.
+All matrices start with a standard deviation that falls with the root of the width. GPT-2's 0.02 belongs to its width
+of 768; a model of width 64 that starts with it learns slower and remembers its seed longer (LOG.md: 4 % more bits per
+byte and twice the seed noise). Two parametrisations: `standard`, and `mup` (Yang et al., Tensor Programs V, table 8),
+which is the same at the base width, and away from it scaled such that activations keep their size and one learning
+rate suits every width: embeddings start as at the base width, hidden matrices learn at a rate that falls with the
+width, scores are divided by the head size instead of its root, and logits fall with the width.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ class ModelSection(Section):
     """Sliding window in tokens (mistral)."""
     tie_embeddings: bool | None = None
     """Share the input and output embedding."""
-    parametrization: Literal["standard", "mup"] = "standard"
-    """`standard`, or `mup`: weights, scores, logits and learning rates scale with the width such that one `runs.lr`
-    suits all widths; it is the learning rate at `base_width`."""
+    parametrization: Literal["standard", "mup"] = "mup"
+    """`mup`: weights, scores, logits and learning rates scale with the width such that one `runs.lr` suits all widths;
+    it is the learning rate at `base_width`. `standard`: it is the learning rate of all weights."""
     base_width: Positive = 64
     """The width at which muP equals the standard parametrisation."""
 

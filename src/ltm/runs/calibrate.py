@@ -276,7 +276,9 @@ def lines(machine: Machine) -> list[str]:
     if step > _QUIET_FRACTION:
         result.append("this range is wide: other programs may have run meanwhile; calibrate again on a quiet machine")
     if machine.compiles and not machine.compiled:
-        result.append("no compiled step was timed, so the usual gain is assumed within 30%; --compile times some")
+        result.append(
+            "no compiled step was timed, so the usual gain is assumed, in a wider range; --compile times some"
+        )
     measured = {**dict(sorted(machine.costs.items())), **machine.rates}
     result += [f"{_label(name)}: {_number(name, value)}" for name, value in measured.items()]
     return [*result, *_examples(machine)]

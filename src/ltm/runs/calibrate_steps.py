@@ -24,7 +24,7 @@ _TAKEN_AWAY_FRACTION = 0.02  # of a step's time; less is the clock's own noise
 _POOL_TOKENS = 1 << 16
 _N_STEPS = 100_000
 _MOST_SHAPES = 64
-_FEWEST_CASES, _FEWEST_COMPILED = 8, 2
+_FEWEST_CASES, _FEWEST_COMPILED = 8, 4
 
 
 def plan(device: str = "cpu") -> list[Case]:

@@ -70,9 +70,12 @@ def room(work: WorkFolder, recipe: Recipe) -> tuple[int, float]:
     on_device = 1 if settings.device == "cuda" else hardware.n_workers(section, settings.device)
     free = free_bytes(settings.device, on_device)
     path = work.path("runs", "micro_batch.json")
-    if path.exists() and read_json(path).get("batch_tokens") == section.batch_tokens:
-        return int(read_json(path)["micro_tokens"]), free
-    micro_tokens = section.micro_batch_tokens or largest_that_fits(
+    if section.micro_batch_tokens:
+        return section.micro_batch_tokens, free
+    shape = fingerprint([str(settings), section.batch_tokens])
+    if path.exists() and (kept := read_json(path)).get("shape") == shape:
+        return int(kept["micro_tokens"]), free
+    micro_tokens = largest_that_fits(
         settings.config,
         section.batch_tokens,
         str(settings.dtype).removeprefix("torch."),
@@ -81,7 +84,7 @@ def room(work: WorkFolder, recipe: Recipe) -> tuple[int, float]:
         activation_checkpointing=settings.recompute,
         compiled=settings.compiled,
     )
-    write_json(path, {"batch_tokens": section.batch_tokens, "micro_tokens": micro_tokens})
+    write_json(path, {"shape": shape, "micro_tokens": micro_tokens})
     return micro_tokens, free
 
 

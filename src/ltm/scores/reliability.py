@@ -59,7 +59,7 @@ class Layout:
 
     def icc(self, values: Array, variants: Sequence[str]) -> Icc:
         """Return the ICC of the base arms, common init seeds taken out."""
-        own = np.flatnonzero(self.base)
+        own = np.flatnonzero(self.base).tolist()
         names = [variants[i] for i in own]
         adjusted, n_effects = without_seed_effects(values[own], names, [self.seeds[i] for i in own])
         return icc(adjusted, names, n_effects)

@@ -56,9 +56,9 @@ class SetsSection(Section):
     spacing: Annotated[int, Field(ge=1)] = 1
     """Books read in turns, passage by passage; 1 = each book whole."""
     common_init: bool = True
-    """Start all runs from the same weights, and the second runs of `seeds` blocks from other ones. Most of the seed noise
-    is the start; what all runs share does not blur their comparison, and what is found holds for these starts.
-    false: another start for every block."""
+    """Start all runs from the same weights, and second runs of `seeds` blocks from other ones: most seed noise is the
+    start, and what all runs share does not blur their comparison. What is found holds for these starts. false: another
+    start for every block."""
     shares: SharesSection = SharesSection()
     """How the sets are divided among the kinds of block."""
 
