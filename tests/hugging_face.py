@@ -37,16 +37,16 @@ def our_model(config: ModelConfig, seed: int = 1) -> GPT:
     """A model whose norms and biases are not those of a fresh one, so that none of them can be forgotten."""
     model = GPT(config)
     init_weights(model, seed)
-    make_loud(model, seed)
+    make_loud(model, seed, 2.0)
     return model.eval()
 
 
-def make_loud(model: torch.nn.Module, seed: int) -> None:
+def make_loud(model: torch.nn.Module, seed: int, factor: float = 5.0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
-                parameter.mul_(5.0)
+                parameter.mul_(factor)
             else:  # large biases would drown what depends on the input
                 sd = 0.02 if name.endswith("bias") else 0.2
                 parameter.add_(torch.empty(parameter.shape).normal_(0.0, sd, generator=generator))

@@ -48,7 +48,11 @@ def main() -> int:
 
     torch.set_num_threads(threads)
     run = {"default": _default, "nanogpt": _nanogpt, "ltm": _ltm}[job["contender"]]
-    print(json.dumps(run(job)))
+    row = run(job)
+    if "seconds" in job:  # a trial of the search: chosen by the mean of two seeds, or a lucky one is
+        values = [row["bits_per_byte"], run(job | {"seed": job["seed"] + 1, "tokens": row["tokens"]})["bits_per_byte"]]
+        row |= {"bits_per_byte": statistics.mean(values), "bits_per_byte_by_seed": values}
+    print(json.dumps(row))
     return 0
 
 

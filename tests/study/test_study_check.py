@@ -55,7 +55,7 @@ def study(tmp_path, text):
         ("model: {n_head: 5}\n", ":2:9: `model` n_head 5 does not divide n_embd 96; nearest: 4"),
         (
             "runs: {micro_batch_tokens: 600}\n",
-            ":2:8: `runs` micro_batch_tokens 600 does not divide batch_tokens 2048; ",
+            ":2:8: `runs` micro_batch_tokens 600 does not divide batch_tokens 512; ",
         ),
     ],
 )
@@ -109,7 +109,7 @@ PROBLEMS = [
     ("runs: {batch_tokens: 300032}", "leaves 0 steps for 200000 tokens a run; at least 10", "nearest: 19968"),
     ("runs: {micro_batch_tokens: 600}", ":2:8: `runs` micro_batch_tokens 600 does not divide", "nearest: 512"),
     ("runs: {micro_batch_tokens: 128}", "is 128, not a multiple of the block size 256", "nearest: 256"),
-    ("sets: {book_tokens: 256, books_per_set: 4, epochs: 40}", "more than the 1024 tokens of a whole set", "1024"),
+    ("sets: {book_tokens: 64, books_per_set: 4, epochs: 40}", "more than the 256 tokens of a whole set", "256"),
     ("sets: {book_tokens: 64, books_per_set: 3}", "at least 10: raise sets.book_tokens to 854", ""),
     (
         "tokens: {vocab_size: 3000000000}",

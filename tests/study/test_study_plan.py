@@ -209,7 +209,7 @@ def test_a_study_stops_at_its_budget_and_goes_on_with_a_larger_one(planned, tmp_
 
 def test_runs_under_way_write_a_checkpoint_when_the_budget_is_reached(tmp_path):
     """The forecast is made far too low, so that the study starts and meets its limit while it trains."""
-    long = {"sets.book_tokens": 400_000, "runs.checkpoint_seconds": 600}
+    long = {"sets.book_tokens": 400_000, "runs.checkpoint_seconds": 600, "runs.compile": False}  # compiling outlasts it
     study = small_study(tmp_path / "w", **long)
     study.run("evalset", QUIET)
     costs = Costs(tokens_per_second=1e9, run_seconds=0.0)
