@@ -22,6 +22,8 @@ from ltm.store import cache_folder, fingerprint
 
 _GRAPHS_PARAMETERS = 200_000_000  # below, a GPU waits for its launches: CUDA graphs replay them at once
 
+_MOST_SHAPES = 64  # that one worker may see
+
 LossFunction = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -51,6 +53,7 @@ class Engine:
         self._compiled_for: set[tuple[int, bool]] = set()
         if settings.compiled:
             keep_compiled_code()
+            torch._dynamo.config.recompile_limit = _MOST_SHAPES  # beyond it PyTorch would quietly run plain code
             graphs = settings.device == "cuda" and settings.config.n_params < _GRAPHS_PARAMETERS
             self._loss = torch.compile(self.model.loss, mode="reduce-overhead" if graphs else None, dynamic=False)
 
