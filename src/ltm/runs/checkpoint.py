@@ -66,7 +66,7 @@ def load_checkpoint(path: Path, trainer: Trainer) -> bool:
         about = json.loads(metadata["run"])
         state = TrainState(**about["state"])
         master_N, average_N = tensors.pop("master"), tensors.pop("average")
-        if master_N.shape != trainer.weights.master_N.shape:
+        if (master_N.shape, average_N.shape) != (trainer.weights.master_N.shape, trainer.average_N.shape):
             raise ValueError("another shape")
     except (StoreError, KeyError, TypeError, ValueError):
         path.unlink(missing_ok=True)  # a damaged checkpoint costs time, not the run: it starts anew

@@ -38,6 +38,11 @@ class EngineSettings:
     recompute: bool = False  # activation checkpointing: memory for time
     tf32: bool = False  # float32 products by the tensor cores of a GPU, with 10 bits of mantissa
 
+    @property
+    def precision(self) -> str:
+        """The precision by its name in a study."""
+        return "tf32" if self.tf32 else str(self.dtype).removeprefix("torch.")
+
 
 class Engine:
     """A model with its buffers and its loss."""

@@ -78,7 +78,7 @@ def room(work: WorkFolder, recipe: Recipe) -> tuple[int, float]:
     micro_tokens = largest_that_fits(
         settings.config,
         section.batch_tokens,
-        str(settings.dtype).removeprefix("torch."),
+        settings.precision,
         settings.device,
         free,
         activation_checkpointing=settings.recompute,

@@ -88,12 +88,15 @@ class Trainer:
         self.device = self.weights.master_N.device
         self.weights.fill(initial_weights(self.model, init_seed))
         self.optimizer = Optimizer(self.weights, _optimizer_settings(section))
-        self.average_N = torch.zeros_like(self.weights.master_N)
         half = engine.settings.dtype == torch.float16
         self.state = TrainState(loss_scale=_FIRST_SCALE if half else 1.0)
         self._unseen: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm of steps that were not checked yet
         self._curve_every = max(1, n_steps // _CURVE_POINTS)
         averaged_steps = round(section.average_share * n_steps)
+        n_averaged = (
+            len(self.weights.master_N) if averaged_steps else 0
+        )  # an average that is not asked for takes no room
+        self.average_N = torch.zeros(n_averaged, device=self.device)
         self._average_from = 0 if section.average == "ema" else n_steps - averaged_steps
         self._average_every = max(1, averaged_steps // _SNAPSHOTS)
         self._averaged_steps = averaged_steps

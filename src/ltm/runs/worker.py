@@ -166,7 +166,7 @@ def _row(
         tokens_per_second=rate,
         mfu=6 * config.n_params * rate / matmul_flops,
         device=str(trainer.device),
-        dtype="tf32" if settings.tf32 else str(settings.dtype).removeprefix("torch."),
+        dtype=settings.precision,
         compiled=settings.compiled,
         micro_batch_tokens=trainer.micro_tokens,
         final_loss=sum(tail) / len(tail),
