@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class LtmError(Exception):
     """A mistake or a fault that ltm understands and explains.
@@ -52,6 +54,29 @@ class BusyError(StoreError):
     """Another process works in this work folder."""
 
     exit_code = 2
+
+
+class NotOurs(StoreError):
+    """A folder that this ltm must not write to: a newer ltm's, or not a work folder at all."""
+
+    exit_code = 2
+
+
+class DamagedError(StoreError):
+    """A file of the work folder is not what was written, or is gone; what it holds can be made again."""
+
+    def __init__(self, path: Path, hint: str = "`ltm run STUDY` makes it again", missing: bool = False) -> None:
+        super().__init__(f"{path} is {'missing' if missing else 'damaged'}", hint)
+        self.path, self.missing = path, missing
+
+    def __reduce__(self) -> tuple[type[DamagedError], tuple[Path, str, bool]]:
+        return type(self), (self.path, self.hint, self.missing)
+
+
+class DiskError(StoreError):
+    """The disk is full, or so nearly full that going on would fill it."""
+
+    exit_code = 3
 
 
 class DataError(LtmError):

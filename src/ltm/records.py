@@ -7,6 +7,7 @@ reads it cannot drift apart. Stages exchange these rows through the work folder 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,11 @@ class Book:
     n_bytes: int  # UTF-8 bytes of the clean text
     chapter_starts: list[int]  # character offsets into the clean text, ascending, the first is 0
     features: dict[str, float] = field(default_factory=dict)
+    unit: str = ""  # what counts as one in statistics: book_id of the first edition or translation; "" = the book itself
+    scene_starts: list[int] = field(default_factory=list)  # character offsets, ascending; every chapter opens a scene
+    removed: dict[str, int] = field(default_factory=dict)  # characters that each step of cleaning took away
+    quality: float = 0.0  # computed score, 0 to 1 (see `ltm.books.quality`)
+    rating: float | None = None  # the column that the study ranks by, where it names one
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,10 @@ class Rejected:
     """One file or book that was left out. `books/rejected.parquet`."""
 
     source: str
-    step: str  # read, clean, language, size, duplicate
+    step: str  # read, clean, language, size, duplicate, rank
     reason: str  # in words that a person understands
+    instead: str = ""  # of a duplicate: the source of the book that stays
+    language: str = ""  # where it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +67,29 @@ class Variant:
     variant_id: str  # fingerprint of everything below that can change the token stream
     index: int  # place in the design, from 0
     round: str  # pilot, exploration, adaptive, confirmation
-    block: int  # whole-plot: variants of one block share books and the init seed
+    block: int  # whole-plot: variants of one block share the init seeds and, but for the arm `filled`, the books
     set_id: int  # variants with the same books share it
-    template: str  # order, gaps or seeds: which contrast the block was laid out for
-    arm: str  # place inside the block: base, reverse, shuffled, gap, truncated, ...
+    template: str  # single, seeds, order, gaps, pilot, proposed, random, finalist, control: what the block is for
+    arm: str  # place inside the block: base, reverse, shuffled, gap, filled, truncated, ...
     book_ids: list[str]  # in training order
     order: str  # random, reverse, shuffled, ...
     gap_kind: str  # none, scattered, blocks, chapters, head, truncated
     density: float  # share of each book's quota that is kept, in (0, 1]
-    spacing: int  # books read in turns; 1 = each book whole
+    spacing: int  # books read in turns; 1 = each book whole; 0 = spaced repetition
     stream_seed: int  # seed of everything random inside the stream (excerpts, gaps, shuffling)
     init_seeds: list[int]  # one run per seed
+    drawn: bool = True  # False where it was chosen because of scores: it may enter no p-value
+    law: str = "balanced"  # how the set was drawn: balanced, uniform, dirichlet 0.1, ..., proposed, finalist
+    recipe: str = ""  # "" = the study's own settings, else the name of the overrides that it is trained with
+    aside: bool = False  # trained with another recipe than the study goes on with: it enters no effect and no ranking
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster of books of one kind that a book was drawn from. `sets/clusters.parquet`."""
+
+    book_id: str
+    cluster: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +115,15 @@ class Item:
     ability: str  # one of ABILITIES, or FLUENCY
     family: str  # L1, L2, ..., S1, F0
     language: str
-    cluster: str  # book_id of the book that the item was cut from: the unit of its standard error
-    rule: str  # choice, pair, contrast, gain or bits_per_byte
+    cluster: str  # book_id of the book that the item was cut from, or its template: the unit of its standard error
+    rule: str  # choice, pair, contrast, gain, synergy, likelihood, bits_per_byte, adapt or generate
     contexts: list[str]
     continuations: list[str]  # as long as `contexts`
-    gold: int  # index of the right cell where the rule has one, else 0
+    gold: int  # index of the right cell where the rule has one, else 0; adapt: training cells; generate: least size
+    control: str = ""  # "" a real item; shuffled, nouns: the same with its distant context damaged, for comparison only
+    level: int = 0  # step of the family's ladder of difficulty, from 1; 0 = it has none
+    tier: str = "full"  # fast: also in the small bank that checkpoints are scored on
+    source: str = ""  # where a user's own item stands, as file:line; empty for built ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +151,10 @@ class Run:
     versions: dict[str, str] = field(default_factory=dict)
     compiled: bool = False
     micro_batch_tokens: int = 0  # that fitted; 0 = not recorded
+    recipe: str = ""  # fingerprint of what all runs of its study are made from: `runs/recipes/<recipe>.json`
+    cuts: str = ""  # fingerprint of how its books were cut into tokens
+    hardware: dict[str, str] = field(default_factory=dict)  # processor, cores, memory, system, card; not in the id
+    weights_sha256: str = ""  # of all weights by name (`checkpoint.digest_of`); the file may be deleted afterwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +177,16 @@ class Measure:
     run_id: str
     ability: str
     family: str
-    value: float  # mean margin per byte over items (polarity: more is better); F0: minus bits per byte
+    value: float  # mean of `metric` over items (polarity: more is better); F0: minus bits per byte
     accuracy: float  # share of items answered right, ties count one half; NaN where the rule has none
     half_1: float  # the same value over a fixed random half of the eval books ...
     half_2: float  # ... and over the other half
     n_items: int
+    metric: str = "margin"  # what `value` is the mean of: margin, logit or accuracy
+    margin: float = math.nan  # per byte, pulled in
+    logit: float = math.nan  # of the share of the right option, limited to +-4; NaN where the rule has none
+    accuracy_normed: float = math.nan  # by log-probability per byte, where that differs from `accuracy`
+    gold_bits_per_byte: float = math.nan  # of the right continuations after their contexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +208,35 @@ class Reliability:
     seed_sd: float
     admitted: bool
     reason: str  # why it was not admitted, empty otherwise
+    metric: str = "margin"  # what the figures above are about
+    unigram: float = math.nan  # accuracy of a model that knows words and no order (value, where the rule has no accuracy)
+    ngram: float = math.nan  # the same of a 5-gram model of the same tokens
+    ending: float = math.nan  # the same of trained models that see the options without their context
+    z_over_ngram: float = math.nan  # how clearly the runs are better than the 5-gram models
+    snr: float = math.nan  # largest difference between sets over the seed's standard deviation
+    detectable: float = math.nan  # least difference of two sets of four runs each that is found with 80 % power
+    decision_accuracy: float = math.nan  # share of pairs of sets that two seeds put in the same order
+    item_sd: float = math.nan  # standard error of a run's value that comes from which items were drawn
+    alpha: float = math.nan  # of an ability: agreement of its families (Cronbach)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One item family of one run at one moment of its training, on the fast items. `scores/snapshots.parquet`."""
+
+    run_id: str
+    tokens: int  # trained so far
+    ability: str
+    family: str
+    value: float  # mean margin; F0: minus bits per byte
+    accuracy: float  # NaN where the rule has none
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
     """How much one thing changes one ability. `patterns/effects.parquet`."""
 
-    kind: str  # book, feature, order or gap
+    kind: str  # book, feature, order, gap or interaction
     name: str  # book_id or term
     label: str  # as people read it
     ability: str
@@ -194,6 +249,10 @@ class Effect:
     shrunk: float  # posterior mean (BLUP), for ranking
     n: int  # units compared (sets or blocks)
     claimed: bool  # admitted ability and q at most the study's level
+    lfsr: float = math.nan  # local false sign rate: chance that the sign is another one, or none
+    adjusted: float = math.nan  # the estimate with likeness to the eval books as a covariate; NaN = not known
+    survives: int = 0  # refits that keep the sign and half of the size
+    refits: int = 0  # refits that could be made
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import math
 import os
-import socket
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ltm import records
-from ltm.errors import BusyError, DataError, StoreError
+from ltm.errors import DamagedError, DataError, DiskError, NotOurs, StoreError
+from ltm.lock import LOCK, Owner, hold, owner_of
+from ltm.seal import BLANK, check_file, is_whole, sealed
 
 Row = TypeVar("Row")
-_REBUILD = "delete the folder that it lies in (not the whole work folder) and run the same command again"
+_SEAL = "seal"  # the key of a JSON file's digest of itself; nobody sees it but who opens the file
 FORMAT = 1  # of the work folder; a newer one is refused
+_STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns")  # folders that may be a user's own
 
 
 def fingerprint(value: Any, length: int = 16) -> str:
@@ -56,6 +58,15 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("ltm")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def cache_folder() -> Path:
     """Return where what is known of this machine lies: `$LTM_CACHE`, else `$XDG_CACHE_HOME/ltm` or `~/.cache/ltm`."""
     if named := os.environ.get("LTM_CACHE"):
@@ -64,30 +75,53 @@ def cache_folder() -> Path:
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "ltm"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole: temporary file, fsync, rename.
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+    """Write a file whole: temporary file, fsync, rename, fsync of the folder.
+
+    Args:
+        path: The file.
+        data: What it is to hold.
+        durable: Whether it has to outlive a power cut; without, a process may still be killed at any moment.
 
     Raises:
-        StoreError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full.
+        StoreError: the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # the name is one's own: two machines that share the folder may have the same process numbers
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise store_error(error, path) from error
 
 
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlive a power cut; file systems that cannot do it for a folder are left in peace."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def store_error(error: OSError, path: Path) -> StoreError:
     """Return an OSError of the work folder in words, with what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(f"the disk is full: cannot write {path}", "free some space and run the same command again")
+        return DiskError(f"the disk is full: cannot write {path}", "free some space and run the same command again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "give this user the right to write there, or choose another --work"
+        return StoreError(f"no permission to write {path}: {error.strerror}", hint)
     return StoreError(f"cannot write {path}: {error.strerror}", "check the folder's permissions, or choose --work")
 
 
@@ -96,24 +130,39 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole, keys sorted, so that equal values give equal bytes. NaN becomes null."""
-    text = json.dumps(json_safe(value), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+def write_json(path: Path, value: Any, durable: bool = True) -> None:
+    """Write JSON whole, keys sorted, so that equal values give equal bytes. NaN becomes null; an object is sealed."""
+    write_bytes(path, json_bytes(value), durable)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as `write_json` stores it."""
+    plain = json_safe(value)
+    if isinstance(plain, dict):
+        plain = {**plain, _SEAL: BLANK}
+    text = json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return sealed(f"{text}\n".encode())
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file of the work folder.
 
     Raises:
-        StoreError: it is missing or damaged.
+        DamagedError: it is not what was written.
+        StoreError: it is missing or cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        value = json.loads(data)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing", "run the stage that writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise StoreError(f"{path} is damaged", _REBUILD) from None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}", "check its permissions") from None
+    except ValueError:  # not JSON, or not UTF-8
+        raise DamagedError(path) from None
+    if isinstance(value, dict) and value.pop(_SEAL, None) is not None and not is_whole(data):
+        raise DamagedError(path)
+    return value
 
 
 def as_json(row: Any) -> dict[str, Any]:
@@ -133,32 +182,52 @@ def json_safe(value: Any) -> Any:
 
 
 def write_rows(path: Path, rows: Iterable[Row], cls: type[Row]) -> None:
-    """Write records as one Parquet file, whole."""
+    """Write records as one Parquet file, whole and sealed."""
+    write_table(path, records.to_table(rows, cls))
+
+
+def write_table(path: Path, table: Any, durable: bool = True) -> None:
+    """Write an Arrow table as one Parquet file, whole and sealed; its metadata is kept."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
     # no statistics: they leave NaN out, and DuckDB then answers questions about NaN wrongly
-    pq.write_table(records.to_table(rows, cls), sink, compression="zstd", write_statistics=False)
-    write_bytes(path, sink.getvalue().to_pybytes())
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_SEAL: BLANK})
+    write_bytes(path, sealed(sink.getvalue().to_pybytes()), durable)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> Any:
+    """Read one Parquet file as an Arrow table, after a look at its seal.
+
+    Raises:
+        DamagedError: it is not what was written.
+        StoreError: it is missing.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        data = path.read_bytes()
+        if not is_whole(data):
+            raise DamagedError(path)
+        return pq.ParquetFile(pa.BufferReader(data)).read(columns)
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing", "run the stage that writes it") from None
+    except (pa.ArrowException, OSError):
+        raise DamagedError(path) from None
 
 
 def read_rows(path: Path, cls: type[Row]) -> list[Row]:
     """Read the records of one Parquet file.
 
     Raises:
-        StoreError: the file is missing or damaged.
+        DamagedError: it is not what was written.
+        StoreError: it is missing.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.exists():
-        raise StoreError(f"{path} is missing", "run the stage that writes it")
-    try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError):
-        raise StoreError(f"{path} is damaged", _REBUILD) from None
-    return records.from_table(table, cls)
+    return records.from_table(read_table(path), cls)
 
 
 class WorkFolder:
@@ -182,17 +251,43 @@ class WorkFolder:
         """Make the folder, or check that an existing one can be used.
 
         Raises:
-            StoreError: it cannot be made, or a newer ltm wrote it.
+            StoreError: it cannot be made, a newer ltm wrote it, or it holds something else.
         """
         marker = self.path("ltm.json")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            if not marker.exists() and (names := sorted(name for name in _STAGES if self.path(name).exists())):
+                raise NotOurs(
+                    f"{self.root} is not a work folder of ltm, and has a `{names[0]}` of its own",
+                    "choose another --work: nothing there was touched",
+                )
         except OSError as error:
             raise store_error(error, self.root) from error
-        if not marker.exists():
-            write_json(marker, {"format": FORMAT})
-        elif read_json(marker)["format"] > FORMAT:
-            raise StoreError(f"{self.root} was written by a newer ltm", "upgrade ltm or choose another --work")
+        if marker.exists():
+            self.check_version()
+        if not self._format():
+            write_json(marker, {"format": FORMAT, "ltm": _version()})
+
+    def check_version(self) -> None:
+        """Refuse a folder that a newer ltm wrote; one that is not there is no trouble.
+
+        Raises:
+            StoreError: a newer ltm wrote it.
+        """
+        if self._format() > FORMAT:
+            value = read_json(self.path("ltm.json"))
+            raise NotOurs(
+                f"{self.root} was written by a newer ltm ({value.get('ltm', 'unknown')}, folder format "
+                f"{value['format']}); this is {_version() or 'unknown'}, which knows format {FORMAT}",
+                "upgrade ltm, or choose another --work: nothing there was touched",
+            )
+
+    def _format(self) -> int:
+        """Return the format that the folder names; 0 where there is no marker or it is damaged."""
+        try:
+            return int(read_json(self.path("ltm.json"))["format"])
+        except (StoreError, KeyError, TypeError, ValueError):
+            return 0
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -200,32 +295,19 @@ class WorkFolder:
 
         Raises:
             BusyError: another process holds it; the message names the owner.
+            StoreError: the folder cannot be written, or is none that this ltm can use.
         """
         self.create()
-        descriptor = self._acquire(self.path(".lock"))
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(hold(self.root))
+            except OSError as error:
+                raise store_error(error, self.root / LOCK) from error
             yield
-        finally:
-            os.close(descriptor)
 
-    def _acquire(self, path: Path) -> int:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise store_error(error, path) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        except BlockingIOError:
-            os.close(descriptor)
-            owner = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
-            hint = "wait for it, stop it, or choose another --work"
-            raise BusyError(f"{self.root} is in use by {owner}", hint) from None
-        except OSError as error:
-            os.close(descriptor)
-            raise store_error(error, path) from error
-        return descriptor
+    def owner(self) -> Owner | None:
+        """Return who holds the folder now, or None."""
+        return owner_of(self.root)
 
     def finish(self, stage: str, inputs: str, output: Any) -> None:
         """Write a stage's completion marker: what it was made from and a fingerprint of what it made."""
@@ -238,9 +320,27 @@ class WorkFolder:
             return None
         try:
             marker = read_json(path)
-        except StoreError:
-            return None  # a damaged marker means: not finished; the stage is built again
-        if inputs is not None and marker.get("inputs") != inputs:
-            return None
-        output = marker.get("output")
+            if inputs is not None and marker.get("inputs") != inputs:
+                return None
+            self.check(stage)
+            output = marker.get("output")
+        except (StoreError, AttributeError):
+            return None  # damaged means: not finished; the stage is built again
         return output if isinstance(output, str) else None
+
+    def check(self, stage: str) -> None:
+        """Check the files of a finished stage that were touched after its marker was written against their seals.
+
+        Nothing is read where nothing was touched. What is damaged without a trace in the folder is noticed by whoever
+        reads it.
+
+        Raises:
+            DamagedError: one is not what was written.
+        """
+        folder = self.path(stage)
+        marked = (folder / "done.json").stat().st_mtime_ns
+        for where, _, names in os.walk(folder):
+            for name in names:
+                touched = os.path.join(where, name)  # noqa: PTH118 - twice as fast, and there may be many
+                if not name.startswith(".") and os.stat(touched).st_mtime_ns > marked:  # noqa: PTH116
+                    check_file(Path(touched))

@@ -8,7 +8,8 @@ import pytest
 
 from ltm.books.chapters import find_chapters
 from ltm.books.clean import STEPS, clean, mend_hyphenation
-from ltm.books.contents import drop_contents, drop_page_numbers
+from ltm.books.contents import drop_contents
+from ltm.books.pages import drop_page_numbers
 from ltm.books.readers.base import HEADING
 
 SENTENCES = [

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 
+import numpy as np
 import pytest
 
 from ltm.books import features
 from ltm.books.duplicates import DuplicateFinder, sketch
 from ltm.books.holdout import assign_pools, group_by_author
+from ltm.books.judge import Judge, units
 from ltm.books.language import detect
-from ltm.books.metadata import author_keys, choose, from_file_name, parse_year
+from ltm.books.metadata import choose, from_file_name, parse_year
+from ltm.books.names import author_keys
+from ltm.books.prepare import Prepared
+from ltm.books.vectors import vector
+from ltm.books.words import find_words
 from ltm.errors import LibraryError
 from ltm.records import Book
 
@@ -125,25 +132,109 @@ def test_features_mean_what_they_say() -> None:
     assert features.compute("The cat sat. " * 50, "en", 150)["flesch"] > 100
 
 
+def prepared(name: str, text: str, quality: float = 1.0) -> Prepared:
+    known = sketch(text)
+    book = make_book(int(known.exact[:12], 16), "Ann Author", n_words=known.n_words)
+    book = dataclasses.replace(book, title=name, source=f"{name}.txt", quality=quality)
+    return Prepared(book, text, known, vector(find_words(text)))
+
+
+def judged(*items: Prepared, dedupe: bool = True) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the titles that stay, and source and reason of what does not."""
+    judge = Judge(dedupe)
+    rejected = [row for item in items for row in judge.consider(item)]
+    assert all(row.step == "duplicate" for row in rejected)
+    return [book.title for book in judge.kept.values()], [(row.source, row.reason) for row in rejected]
+
+
 def test_exact_copy_whatever_its_case_and_spacing() -> None:
-    finder = DuplicateFinder()
-    finder.add(sketch("Call me Ishmael. Some years ago."), "Moby Dick")
-    assert finder.find(sketch("CALL me   ishmael - some years\nago"), exact_only=True) == "the same text as Moby Dick"
-    assert finder.find(sketch("Call me Ahab. Some years ago."), exact_only=True) is None
+    first = prepared("Moby", "Call me Ishmael. Some years ago.")
+    copy = prepared("Copy", "CALL me   ishmael - some years\nago")
+    other = prepared("Other", "Call me Ahab. Some years ago.")
+    kept, rejected = judged(first, copy, other, dedupe=False)
+    assert kept == ["Moby", "Other"]
+    assert rejected == [("Copy.txt", "the same text as Moby (Moby.txt)")]
 
 
-def test_near_copies_and_parts_are_found_and_strangers_are_not() -> None:
-    book, stranger = prose(10, 12_000), prose(11, 12_000)
+BOOK, STRANGER, THIRD = prose(10, 12_000), prose(11, 12_000), prose(12, 12_000)
+NOISE = random.Random(4)
+PLANTED = {
+    "edited": " ".join(w if i % 50 else "changed" for i, w in enumerate(BOOK.split())),
+    "half": " ".join(BOOK.split()[:6000]),
+    "end": " ".join(BOOK.split()[4000:]),
+    "misread": "".join(NOISE.choice("abcdefgh") if c.isalpha() and NOISE.random() < 0.03 else c for c in BOOK),
+    "preface": prose(30, 2500) + " " + BOOK,
+    "collection": STRANGER + " " + BOOK + " " + THIRD,
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+@pytest.mark.parametrize("copy_first", [False, True])
+def test_one_of_two_copies_stays(kind: str, copy_first: bool) -> None:
+    pair = [prepared("book", BOOK), prepared(kind, PLANTED[kind])]
+    kept, rejected = judged(*(reversed(pair) if copy_first else pair))
+    assert len(kept) == len(rejected) == 1
+    # the fuller text stays, whichever came first
+    assert kept == [
+        {"half": "book", "end": "book", "preface": "preface", "collection": "collection"}.get(kind, kept[0])
+    ]
+    assert judged(*pair, dedupe=False)[1] == []
+
+
+def test_strangers_and_collections_that_share_a_story_stay() -> None:
+    stories = [prose(seed, 5_000) for seed in range(40, 46)]
+    one, other = " ".join(stories[:4]), " ".join([stories[0], *stories[4:]])
+    kept, rejected = judged(prepared("a", BOOK), prepared("b", STRANGER), prepared("c", one), prepared("d", other))
+    assert kept == ["a", "b", "c", "d"], rejected
+
+
+def test_a_collection_of_books_that_are_there_goes() -> None:
+    kept, rejected = judged(
+        prepared("a", BOOK), prepared("b", STRANGER), prepared("all", f"{BOOK} {STRANGER} {prose(50, 3000)}")
+    )
+    assert kept == ["a", "b"]
+    assert "book by book" in rejected[0][1]
+
+
+def test_a_copy_of_a_withdrawn_book_names_what_stays() -> None:
+    half = prepared("half", PLANTED["half"])
+    kept, rejected = judged(half, prepared("book", BOOK), half)
+    assert kept == ["book"]
+    assert rejected[1][1] == "the same text as a part or copy of book (book.txt)"
+
+
+def test_the_index_of_a_large_library_gets_thinner_and_still_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ltm.books.duplicates.MAX_INDEX", 3_000)
     finder = DuplicateFinder()
-    finder.add(sketch(book), "Book")
-    edited = " ".join(w if i % 50 else "changed" for i, w in enumerate(book.split()))
-    half = " ".join(book.split()[:6000])
-    collected = stranger + " " + book + " " + prose(12, 12_000)
-    assert "is the text of Book" in (finder.find(sketch(edited)) or "")
-    assert "is the text of Book" in (finder.find(sketch(half)) or "")
-    assert "inside this book" in (finder.find(sketch(collected)) or "")
-    assert finder.find(sketch(stranger)) is None
-    assert finder.find(sketch(edited), exact_only=True) is None
+    for seed in range(60, 75):
+        finder.add(sketch(prose(seed, 30_000)))
+    assert finder.threshold < 2**64 // 100
+    assert finder.find(sketch(prose(70, 30_000) + " and more"))[0].owner == 10
+    assert finder.find(sketch(prose(99, 30_000))) == []
+
+
+def test_novelty_is_what_no_other_book_says() -> None:
+    finder = DuplicateFinder()
+    shared = prose(80, 30_000)
+    texts = [shared + " " + prose(81, 30_000), shared + " " + prose(82, 30_000), prose(83, 60_000)]
+    numbers = np.array([finder.add(sketch(text)) for text in texts], dtype=np.int32)
+    assert finder.novelty(numbers) == pytest.approx([0.5, 0.5, 1.0], abs=0.06)
+    assert finder.novelty(numbers[1:])[0] == pytest.approx(1.0)
+
+
+def test_editions_are_one_unit_whatever_the_spelling() -> None:
+    titles = [
+        "Crime and Punishment",
+        "Anna Karenina",
+        "The Crime and Punishment: A Novel",
+        "Анна Каренина",
+        "Poems",
+        "Poems",
+    ]
+    authors = ["Fyodor Dostoyevsky", "Leo Tolstoy", "Dostoevsky, Fedor", "Лев Толстой", "unknown", "unknown"]
+    found = units(list("abcdef"), titles, authors)
+    assert found == ["a", "b", "a", "b", "e", "f"]
+    assert units(["a", "b"], ["War and Peace, vol. 1", "War and Peace, vol. 2"], ["Leo Tolstoy"] * 2) == ["a", "b"]
 
 
 def make_book(number: int, author: str, language: str = "en", n_words: int = 20_000, genre: str = "fiction") -> Book:

@@ -186,16 +186,16 @@ def test_zip_of_books_reads_every_member_and_explains_the_others() -> None:
         {
             "one.txt": b"First book.",
             "sub/two.fb2": FB2.format(encoding="utf-8").encode(),
-            "inner.zip": make_zip({"x.txt": b"x"}),
+            "inner.zip": make_zip({"x.txt": b"x", "deeper.zip": make_zip({"y.txt": b"y"})}),
             "__MACOSX/._one.txt": b"dropping",
             "photo.jpg": b"\xff\xd8",
         }
     )
     found = {item.member: item for item in read_file(data, "books.zip")}
-    assert set(found) == {"one.txt", "sub/two.fb2", "inner.zip", "photo.jpg"}
+    assert set(found) == {"one.txt", "sub/two.fb2", "inner.zip/x.txt", "inner.zip/deeper.zip", "photo.jpg"}
     assert found["one.txt"].book is not None
     assert found["sub/two.fb2"].book is not None
-    assert "inside an archive" in found["inner.zip"].reason
+    assert "more than two deep" in found["inner.zip/deeper.zip"].reason
     assert "no reader" in found["photo.jpg"].reason
 
 

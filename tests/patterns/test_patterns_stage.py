@@ -173,7 +173,9 @@ def test_constant_scores_are_said_and_ranked_by_nothing(tmp_path):
 def test_an_adaptive_round_enters_the_ranking_but_no_p_value(tmp_path):
     rows = simulate(Planted(16, 8, n_single=30), 1)
     late = {v.variant_id for v in rows.variants if v.template == "single" and v.index % 2}
-    changed = [dataclasses.replace(v, round="adaptive") if v.variant_id in late else v for v in rows.variants]
+    changed = [
+        dataclasses.replace(v, round="adaptive", drawn=False) if v.variant_id in late else v for v in rows.variants
+    ]
     work, output = _build(tmp_path, dataclasses.replace(rows, variants=changed))
     books = [e for e in read_rows(work.path("patterns", "effects.parquet"), Effect) if e.kind == "book"]
     assert {e.n for e in books} == {output["n_sets"] - len(late)}

@@ -122,7 +122,8 @@ def test_foreign_rows_are_counted_not_used(rows):
     extra = [replace(rows.measures[0], run_id="stray"), Measure("x", "swimming", "Z", 1.0, 1.0, 1.0, 1.0, 1)]
     table = make_table(replace(rows, runs=[*rows.runs, stray], measures=[*rows.measures, *extra]))
     assert table.run_ids == make_table(rows).run_ids
-    assert table.dropped == {"measures of an unknown ability": 1, "runs of another design": 1}
+    assert table.dropped == {"runs of another design": 1}
+    assert "swimming" not in table.abilities
 
 
 def test_no_scores_at_all_is_said_with_a_hint(rows):

@@ -11,7 +11,6 @@ import pytest
 from scipy.stats import kstest
 
 from ltm.patterns.effects import estimate_effects
-from ltm.patterns.layout import make_layout
 from ltm.patterns.order import late_weight
 from ltm.patterns.ranking import critical_value, rank
 from ltm.patterns.simulate import Planted, near_balanced_sets, simulate, true_book_effects, true_mean
@@ -245,11 +244,3 @@ def test_simulated_sets_are_near_balanced():
     assert np.ptp(sets.sum(axis=0)) <= 1
     together = (sets.T @ sets)[~np.eye(20, dtype=bool)]
     assert together.std() < 2.5
-
-
-def test_set_scores_follow_the_layout():
-    table = make_table(simulate(Planted(10, 5, n_single=3, n_seeds=3, n_order=3, n_gaps=6), 2))
-    layout = make_layout(table, table.scores["linking"])
-    of_sets = np.random.default_rng(1).standard_normal(len(layout.set_ids))
-    assert np.allclose(layout.set_scores(of_sets[layout.set_of]), layout.projector() @ of_sets)
-    assert np.allclose(layout.without_arms(layout.arms), 0)

@@ -1,13 +1,17 @@
 """The local executor: real processes, killed for real."""
 
+import ctypes
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from ltm.errors import TrainError
+from ltm.errors import DiskError, TrainError
+from ltm.runs.executors.base import CRASHED, KILLED, OVER_MEMORY
+from ltm.runs.executors.deaths import Deaths
 from ltm.runs.executors.local import Job, LocalExecutor, stop_requested
 
 
@@ -28,6 +32,57 @@ def die_once(path):
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def get_on_and_die(path, wanted):
+    step = int(Path(path).read_text()) if Path(path).exists() else 0
+    if step == wanted:
+        return step
+    Path(path).unlink(missing_ok=True)
+    Path(path).write_text(str(step + 1))
+    return os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash():
+    print("about to crash", flush=True)
+    ctypes.string_at(0)
+
+
+def take_memory(size):
+    held = bytearray(size)
+    for page in range(0, size, 4096):
+        held[page] = 1
+    time.sleep(3 if size > 1e8 else 0)
+    return len(held)
+
+
+def stoppable(path):
+    with open(path, "a") as file:
+        file.write("called\n")
+    while not stop_requested():
+        if (Path(path).parent / "end").exists():
+            return
+        time.sleep(0.01)
+    raise Stopped
+
+
+class Stopped(Exception):
+    pass
+
+
+def calls(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def card():
+    time.sleep(1.0)  # long enough that no worker takes two
+    return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
 def pid():
@@ -75,18 +130,90 @@ def test_a_killed_worker_is_replaced_and_its_job_done(pool, tmp_path):
     assert all(o.ok for o in got.values())
 
 
-def test_a_job_that_kills_every_worker_fails_and_the_rest_go_on(pool):
-    got = outcomes(pool, die, [()])
-    assert "died 3 times" in got["0"].error
-    assert outcomes(pool, square, [(3,)])["0"].value == 9
+def test_a_job_whose_workers_are_always_killed_is_given_up_and_the_rest_go_on():
+    with LocalExecutor(1, deaths=Deaths(most_kills=3)) as pool:
+        got = outcomes(pool, die, [()])
+        assert (got["0"].kind, got["0"].error) == (KILLED, "its worker was killed 3 times and got no further")
+        assert outcomes(pool, square, [(3,)])["0"].value == 9
+
+
+def test_a_job_that_gets_on_between_kills_is_never_given_up(tmp_path):
+    mark = tmp_path / "progress"
+    with LocalExecutor(1, deaths=Deaths(most_kills=2)) as pool:
+        jobs = [Job("a", (str(mark), 5), progress=str(mark))]
+        (outcome,) = pool.map(get_on_and_die, jobs)
+    assert outcome.value == 5
+
+
+def test_a_crash_is_told_from_a_kill_and_leaves_its_last_words(tmp_path):
+    log = tmp_path / "log.txt"
+    with LocalExecutor(1, deaths=Deaths(most_crashes=2)) as pool:
+        (outcome,) = pool.map(crash, [Job("a", (), log=str(log))])
+    assert outcome.kind == CRASHED
+    assert "died 2 times, the last time by signal SIGSEGV" in outcome.error
+    assert "about to crash" in outcome.error
+    assert "in crash" in outcome.error  # where in the code, from the interpreter
+
+
+def test_a_worker_over_its_memory_is_ended_and_the_rest_go_on():
+    with LocalExecutor(1, most_bytes=400e6) as pool:
+        got = outcomes(pool, take_memory, [(1_000_000_000,), (1_000_000,)])
+    assert got["0"].kind == OVER_MEMORY
+    assert "more than 381.5 MiB" in got["0"].error
+    assert got["1"].value == 1_000_000
+
+
+def test_paused_workers_end_and_their_jobs_are_done_later(tmp_path):
+    open_gate = tmp_path / "open"
+    log = tmp_path / "calls"
+    with LocalExecutor(2) as pool:
+        pool.may_work = open_gate.exists
+        open_gate.touch()
+        jobs = [Job(str(i), (str(log),), log="") for i in range(2)]
+        iterator = pool.map(stoppable, jobs)
+        closing = threading.Thread(target=lambda: (wait_for(lambda: calls(log) == 2), open_gate.unlink()))
+        closing.start()
+        seen = []
+        opening = threading.Thread(
+            target=lambda: (
+                closing.join(),
+                wait_for(lambda: not pool.pids()),
+                seen.append(calls(log)),
+                (tmp_path / "end").touch(),
+                open_gate.touch(),
+            )
+        )
+        opening.start()
+        got = {o.key: o for o in iterator}
+        opening.join()
+    assert seen == [2]  # nothing was begun while it was paused
+    assert all(o.ok for o in got.values())
+    assert len(got) == 2
+
+
+def test_what_the_owner_watches_can_end_the_work(tmp_path):
+    def full():
+        if (tmp_path / "calls").exists():
+            raise DiskError("nearly full")
+
+    jobs = [Job("a", (str(tmp_path / "calls"),))]
+    with LocalExecutor(1) as pool:
+        pool.on_tick = full
+        with pytest.raises(DiskError):
+            list(pool.map(stoppable, jobs))
+
+
+def test_each_worker_sees_its_own_card():
+    cards = [{"CUDA_VISIBLE_DEVICES": name} for name in ("4", "6")]
+    with LocalExecutor(4, environments=cards) as pool:
+        got = outcomes(pool, card, [()] * 4)
+    assert sorted(o.value for o in got.values()) == ["4", "4", "6", "6"]
 
 
 def test_busy_workers_are_asked_before_they_are_ended(tmp_path):
     path = tmp_path / "f"
     with LocalExecutor(1) as executor:
         iterator = executor.map(wait_for_stop, [Job("a", (str(path),))])
-        import threading
-
         threading.Thread(target=lambda: [time.sleep(0.1) for _ in range(200) if not path.exists()]).start()
         worker_started = False
         deadline = time.time() + 30

@@ -81,7 +81,7 @@ RESUMED = [
 @pytest.mark.parametrize(("stop_at", "dtype", "changes"), RESUMED)
 def test_a_resumed_run_ends_with_the_bits_of_the_undisturbed_one(tmp_path, monkeypatch, stop_at, dtype, changes):
     monkeypatch.setattr(train, "_SCALE_GROWTH_STEPS", 7)  # so that a short run meets it on both sides of the stop
-    monkeypatch.setattr(train, "_FIRST_SCALE", 2.0**24)  # overflows at first
+    monkeypatch.setattr(train, "FIRST_SCALE", 2.0**24)  # overflows at first
     whole, broken, resumed = (trainer(dtype, **changes) for _ in range(3))
     whole.run(lambda _: None)
 
@@ -266,7 +266,7 @@ def _gradients(t):
 
 def test_the_loss_scale_grows_after_many_good_steps(monkeypatch):
     monkeypatch.setattr(train, "_SCALE_GROWTH_STEPS", 8)
-    monkeypatch.setattr(train, "_FIRST_SCALE", 4.0)
+    monkeypatch.setattr(train, "FIRST_SCALE", 4.0)
     t = trainer(torch.float16)
     scales = []
     t.run(lambda t: scales.append(t.state.loss_scale))

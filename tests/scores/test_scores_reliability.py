@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from ltm.records import Variant
+from ltm.scores.agreement import split_half
+from ltm.scores.icc import Layout, icc
 from ltm.scores.measures import FamilyTable
-from ltm.scores.reliability import Layout, icc, judge, split_half
+from ltm.scores.reliability import judge
 from ltm.scores.section import ScoresSection
 
 

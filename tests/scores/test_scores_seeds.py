@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltm.scores.reliability import icc
+from ltm.scores.icc import icc
 from ltm.scores.seeds import without_seed_effects
 
 

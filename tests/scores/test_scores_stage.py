@@ -13,16 +13,16 @@ from ltm.model.init import init_weights
 from ltm.model.section import ModelSection
 from ltm.progress import Progress
 from ltm.query import query
-from ltm.records import Item, Measure, Reliability, Run, Variant
+from ltm.records import Item, Measure, Reliability, Run, Shard, Variant
 from ltm.runs import checkpoint, queue
 from ltm.runs.section import RunsSection
-from ltm.scores import stage
+from ltm.scores import baselines, stage
 from ltm.scores.section import ScoresSection
 from ltm.sets.section import SetsSection
-from ltm.store import WorkFolder, read_rows, write_rows
+from ltm.store import WorkFolder, read_rows, write_json, write_rows
 from ltm.tokens import tokenizer
 
-SECTION = ScoresSection(untrained=2, min_runs=3)
+SECTION = ScoresSection(untrained=2, min_runs=3, baselines=1)
 
 
 def bank(n: int) -> list[Item]:
@@ -49,11 +49,17 @@ def work(tmp_path):
     write_rows(work.path("evalset", "bank_a.parquet"), items, Item)
     made = tokenizer.train([text for item in items for text in item.continuations], 300)
     tokenizer.save(made, work.path("tokens", "tokenizer.json"))
-    design = [Variant(f"v{k}", k, "exploration", k, k, "seeds", "base", [], "random", "none", 1.0, 1, 0, [0, 1])
+    made_tokens = np.array(made.encode(" ".join(items[0].continuations) * 40), dtype=np.uint16)
+    made_tokens.tofile(work.path("tokens", "tokens.bin"))
+    write_rows(work.path("tokens", "shards.parquet"), [Shard("b", 0, len(made_tokens), [0])], Shard)
+    write_json(work.path("scores", "settings.json"), SECTION.model_dump())
+    design = [Variant(f"v{k}", k, "exploration", k, k, "seeds", "base", ["b"], "random", "none", 1.0, 1, 0, [0, 1])
               for k in range(150)]  # fmt: skip
     write_rows(work.path("sets", "variants.parquet"), design, Variant)
     section = ModelSection(size="llama-0.1m")
-    queue.write_jobs(work, queue.Recipe(SetsSection(), section, RunsSection(device="cpu")), [])
+    queue.write_jobs(
+        work, queue.Recipe(SetsSection(books_per_set=1, book_tokens=600), section, RunsSection(device="cpu")), []
+    )
     config = section.shape(made.vocab_size)
     for k in range(4):
         model = GPT(config)
@@ -71,8 +77,12 @@ def runs(n: int = 4) -> list[Run]:
             for k in range(n)]  # fmt: skip
 
 
+SIMPLE = ["unigram-1", "ngram-1", "ending-1"]
+
+
 def score_all(work):
-    for run_id in ["r0", "r1", "r2", "r3", *stage.untrained_ids(SECTION)]:
+    baselines.choose(work, SECTION, runs())
+    for run_id in ["r0", "r1", "r2", "r3", *stage.untrained_ids(SECTION), *SIMPLE]:
         stage.score_run(str(work.root), run_id)
 
 
@@ -154,7 +164,7 @@ def test_damaged_or_missing_scores_are_pending_and_told(work):
 def test_condensing_many_runs_is_fast(work):
     score_all(work)
     data = work.path("scores", "r0.parquet").read_bytes()
-    many = []
+    many = runs()[:1]  # the simple models are made from it
     for k in range(300):
         work.path("scores", f"m{k}.parquet").write_bytes(data)
         many.append(Run(f"m{k}", f"v{k // 2}", k % 2, *[getattr(runs()[0], n) for n in Run.__dataclass_fields__][3:]))

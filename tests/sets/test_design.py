@@ -7,7 +7,8 @@ import pytest
 
 from ltm.errors import LibraryError
 from ltm.records import Book
-from ltm.sets.choose import balance, incidence
+from ltm.sets.balance import of_matrix as balance
+from ltm.sets.choose import incidence
 from ltm.sets.design import draw
 from ltm.sets.section import SetsSection
 

@@ -234,10 +234,10 @@ def test_a_limit_passed_while_it_works_interrupts_and_says_so():
     def spent(_disk):
         return {"hours": (time.monotonic() - began) / 3600}
 
-    with pytest.raises(BudgetError, match="the budget is reached"), Watch(BudgetSection(hours=0.5 / 3600), spent):
+    with pytest.raises(BudgetError, match="the budget is reached"), Watch(BudgetSection(hours=0.5 / 3600).limits(), spent):
         time.sleep(20)
     assert time.monotonic() - began < 5
-    with Watch(BudgetSection(hours=1), spent):
+    with Watch(BudgetSection(hours=1).limits(), spent):
         pass
 
 
@@ -255,7 +255,7 @@ def spent(_disk):
         raise FileNotFoundError("a folder vanished")
     return {"hours": (time.monotonic() - began) / 3600}
 try:
-    with Watch(BudgetSection(hours=0.5 / 3600), spent):
+    with Watch(BudgetSection(hours=0.5 / 3600).limits(), spent):
         signal.raise_signal(signal.SIGINT)  # stays ignored
         time.sleep(20)
 except BudgetError as error:
@@ -278,7 +278,7 @@ def test_a_study_that_is_done_does_not_die_of_an_interrupt_that_comes_late():
     from ltm.study.watch import Watch
 
     before = signal.getsignal(signal.SIGINT)
-    watch = Watch(BudgetSection(hours=1), lambda _disk: {"hours": 0.0})
+    watch = Watch(BudgetSection(hours=1).limits(), lambda _disk: {"hours": 0.0})
     with watch:
         watch.reached = "a limit"
         watch._over.set()  # the study ends while the thread is about to send

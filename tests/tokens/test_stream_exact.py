@@ -18,8 +18,9 @@ from ltm.records import Book, Variant
 from ltm.runs.engine import Engine, EngineSettings
 from ltm.runs.section import RunsSection
 from ltm.runs.train import Trainer
-from ltm.sets.order import arrange
+from ltm.sets.order import Arranger
 from ltm.sets.section import SetsSection
+from ltm.sets.shelf import shelf_of
 from ltm.store import WorkFolder, write_rows
 from ltm.tokens import stage
 from ltm.tokens.section import TokensSection
@@ -29,7 +30,10 @@ from ltm.tokens.tokenizer import load
 TITLES = ["Ruth", "Jonah", "Esther", "Nahum", "Joel", "Titus"]  # of about 2,700 to 15,000 tokens
 MARK = "\0"
 SETTINGS = SetsSection(books_per_set=6, book_tokens=2500, epochs=2, passage_tokens=48)
-ORDERS = ("random", "reverse", "shuffled", "readability_up", "readability_down", "chronological", "given")
+ORDERS = (
+    "random", "reverse", "shuffled", "readability_up", "readability_down", "chronological", "given", "genre_blocked",
+    "genre_interleaved", "similarity_chain", "anti_chain", "in_turns", "repetition",
+)  # fmt: skip
 GAPS = ("scattered", "blocks", "chapters", "head", "truncated")
 CASES = [
     *({"order": order} for order in ORDERS),
@@ -37,6 +41,7 @@ CASES = [
     *({"gap_kind": kind, "density": 0.5, "order": "shuffled"} for kind in GAPS),
     {"spacing": 2},
     {"spacing": 4, "gap_kind": "scattered", "density": 0.6},
+    *({"order": "repetition", "gap_kind": kind, "density": 0.4} for kind in ("scattered", "truncated")),
 ]
 
 
@@ -53,9 +58,10 @@ def library(tmp_path_factory, kjv_texts):
         TextStore(work).write(book_id(text), text)
         books.append(
             Book(
-                book_id(text), title, "", year, "en", "", "", "", (rank + 3) % 6, "train", 1, len(text), chapters, known
+                book_id(text), title, "", year, "en", ("law", "tale", "")[rank % 3], "", "", (rank + 3) % 6, "train", 1,
+                len(text), chapters, known,
             )
-        )
+        )  # fmt: skip
     write_rows(work.path("books", "catalogue.parquet"), books, Book)
     write_rows(work.path("sets", "variants.parquet"), [variant(books)], Variant)
     stage.build(TokensSection(vocab_size=400, sample_bytes=30_000), work, 1, Progress(quiet=True))
@@ -68,8 +74,11 @@ def variant(books, **changes):
         order="random", gap_kind="none", density=1.0, spacing=1, stream_seed=11, init_seeds=[1],
     )  # fmt: skip
     values |= changes
-    shuffled = [books[i] for i in (3, 0, 5, 1, 4, 2)]
-    return Variant(**{**values, "book_ids": arrange(values["order"], shuffled)})
+    shelf = shelf_of(books)
+    arranger = Arranger(shelf, turns=3)
+    rows = arranger.arrange(values["order"], shelf.rows([books[i].book_id for i in (3, 0, 5, 1, 4, 2)]))
+    values["spacing"] = arranger.spacing(values["order"], values["spacing"])
+    return Variant(**{**values, "book_ids": shelf.ids(rows)})
 
 
 def token_texts(work, book):
@@ -146,6 +155,8 @@ def reference(work, v, settings):
         books.append(kept_offsets(v, settings, len(pieces), chapters, rng))
     wanted = settings.run_tokens + 1
     total = sum(len(b) for b in books)
+    if v.order == "repetition":
+        return _coming_back(shown, books, wanted)[:wanted]
     rng = np.random.default_rng([v.stream_seed, 0x0DE5])
     out = []
     while len(out) < wanted:
@@ -158,6 +169,28 @@ def reference(work, v, settings):
             out.append(shown[place][offset])
             last = (place, offset)
     return out[:wanted]
+
+
+def _coming_back(shown, books, wanted):
+    """Walk through the places of the first reading; at each, books that were read 1, 3, 7, ... books ago come back."""
+    total, whole = sum(len(b) for b in books), 0
+    while (whole + 1) * (total + len(books)) <= wanted:
+        whole += 1
+    share = (wanted - whole * (total + len(books)) - len(books)) / total
+    out = []
+    for place in range(10_000):
+        for reading in range(whole + 1):
+            book = place - (2**reading - 1)
+            if 0 <= book < len(books):
+                offsets = books[book] if reading < whole else books[book][: math.ceil(share * len(books[book]))]
+                last = -1
+                for offset in offsets:
+                    out += [MARK] if offset <= last or last < 0 else []
+                    out.append(shown[book][offset])
+                    last = offset
+        if len(out) >= wanted:
+            return out
+    raise AssertionError("the reference never gets there")
 
 
 def _in_order(v, settings, books, rng):
@@ -213,7 +246,13 @@ def test_orders_differ_and_are_what_they_are_called(library):
     assert [by_id[i].rank for i in ids["given"]] == list(range(6))
     ease = [by_id[i].features.get("flesch") for i in ids["readability_up"]]
     assert ease[:5] == sorted((e for e in ease if e is not None), reverse=True)
-    assert len({tuple(i) for i in ids.values()}) == len(ORDERS) - 1  # `shuffled` names the books as `random` does
+    genres = [by_id[i].genre for i in ids["genre_blocked"]]
+    assert [g for g, _ in itertools.groupby(genres)] in (["law", "tale", ""], ["tale", "law", ""])
+    spread = [by_id[i].genre for i in ids["genre_interleaved"]]
+    assert spread[:4] in (["law", "tale"] * 2, ["tale", "law"] * 2)
+    plain = {"random", "shuffled", "in_turns", "repetition"}  # these name the books as `random` does
+    assert {ids[order] == ids["random"] for order in plain} == {True}
+    assert len({tuple(ids[order]) for order in ORDERS if order not in plain}) == len(ORDERS) - len(plain)
 
 
 class Recorder(Engine):

@@ -1,36 +1,54 @@
-"""Find tables of contents and page numbers: lines that point at other lines and tell nothing.
+"""Find tables of contents: lines that point at other lines and tell nothing.
 
-Both are taken out only where the text itself proves them: an entry of a table of contents comes back later as a
-heading; page numbers count up by one at even distances.
+A table goes only where the text itself proves it: most of its entries come back as headings.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-import statistics
+from collections.abc import Iterator
 
 _TITLE = re.compile(
-    r"^\ue000?\W{0,3}(?:table of contents|contents|list of contents|содержание|оглавление)\W{0,3}$", re.IGNORECASE
+    r"^\ue000?\W{0,3}(?:(?:table of |the |list of )?contents(?: of [^\n]{1,30})?|table of chapters|содержание|"
+    r"оглавление|inhalt(?:sverzeichnis)?|table des mati[eè]res|[ií]ndice|indice)\W{0,3}$",
+    re.IGNORECASE,
 )
+_HINTS = ("contents", "chapters", "содержание", "оглавление", "inhalt", "table des", "indice", "índice")
 _TAIL = re.compile(r"[\s.…·_-]*(?:\d{1,4}|[ivxlc]{1,7})?\W*$", re.IGNORECASE)
 _NOT_WORD = re.compile(r"[\W_]+")
-_PAGE_MARK = re.compile(r"[ \t]?[\[{(](?:pg|page|p\.)\s?\d{1,4}[\]})]", re.IGNORECASE)
-_NUMBER_LINE = re.compile(r"^[ \t]*[-–—\[(]{0,2}[ \t]?(\d{1,4})[ \t]?[-–—\])]{0,2}[ \t]*$", re.MULTILINE)
+_COLUMN_HEAD = re.compile(r"^\W*(?:chap(?:ter|\.)?|page|стр|глава|seite)?\W*(?:page|стр|pp?)?\W*$", re.IGNORECASE)
 _MAX_ENTRY = 120
 _MAX_ENTRIES = 400
 _MIN_ENTRIES = 3
 
 
 def drop_contents(text: str) -> str:
-    """Return the text without its table of contents, where one is beyond doubt."""
+    """Return the text without its tables of contents, where they are beyond doubt."""
+    if not any(_TITLE.match(line.strip()) for line in _lines_with_hint(text)):
+        return text
     lines = text.split("\n")
-    for start, line in enumerate(lines):
-        if len(line) < 40 and _TITLE.match(line.strip()):
+    start = 0
+    while start < len(lines):
+        if len(lines[start]) < 50 and _TITLE.match(lines[start].strip()):
             end = _end_of_table(lines, start)
             if end is not None:
-                return "\n".join(lines[:start] + lines[end:])
-    return text
+                del lines[start:end]
+                continue
+        start += 1
+    return "\n".join(lines)
+
+
+def _lines_with_hint(text: str) -> Iterator[str]:
+    """Yield the short lines that have a word for a table of contents; a plain search is faster than any pattern."""
+    lower = text.lower()
+    for hint in _HINTS:
+        at = lower.find(hint)
+        while at >= 0:
+            begin, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+            line = text[begin : end if end >= 0 else len(text)]
+            if len(line) < 50:
+                yield line
+            at = lower.find(hint, at + len(hint))
 
 
 def _end_of_table(lines: list[str], start: int) -> int | None:
@@ -40,54 +58,31 @@ def _end_of_table(lines: list[str], start: int) -> int | None:
         line = lines[index].strip()
         if len(line) > _MAX_ENTRY or len(entries) >= _MAX_ENTRIES or _TITLE.match(line):
             break
-        if line:
+        if line and not _COLUMN_HEAD.match(line):
             entries.append((index, _key(line)))
-    keys: list[str] = [key for _, key in entries]
-    # a short line that repeats an entry is the first heading of the book itself: the table ended before it
-    seen: set[str] = set()
-    for place, key in enumerate(keys):
-        if key and key in seen and place >= _MIN_ENTRIES and len(key) > 3:
-            entries = entries[:place]
-            break
-        seen.add(key)
+    entries = _before_repetition(entries)
     if len(entries) < _MIN_ENTRIES:
         return None
     stop = entries[-1][0] + 1
-    later = {_key(line) for line in lines[stop:] if 0 < len(line.strip()) <= _MAX_ENTRY}
-    matched = [index for index, key in entries if key and key in later]
+    others = [*lines[stop:], *lines[:start]]  # a table can stand at the end of a book too
+    elsewhere = {_key(line) for line in others if 0 < len(line.strip()) <= _MAX_ENTRY}
+    matched = [index for index, key in entries if key and key in elsewhere]
     if len(matched) < max(_MIN_ENTRIES, 0.6 * len(entries)):
         return None
     return matched[-1] + 1
+
+
+def _before_repetition(entries: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return the entries before the first heading of the book itself, which is a short line that repeats an entry."""
+    seen: set[str] = set()
+    for place, (_, key) in enumerate(entries):
+        if key and key in seen and place >= _MIN_ENTRIES and (len(key) > 3 or key == entries[0][1]):
+            return entries[:place]
+        seen.add(key)
+    return entries
 
 
 def _key(line: str) -> str:
     plain = line.strip().lstrip("\ue000").casefold()
     numbered = _NOT_WORD.sub(" ", _TAIL.sub("", plain)).strip()
     return numbered or _NOT_WORD.sub(" ", plain).strip()
-
-
-def drop_page_numbers(text: str) -> str:
-    """Return the text without page marks such as `[Pg 12]`, and without lone page numbers that count up evenly."""
-    text = _PAGE_MARK.sub("", text)
-    matches = list(_NUMBER_LINE.finditer(text))
-    if not _count_like_pages(matches):
-        return text
-    kept = []
-    position = 0
-    for match in matches:
-        kept.append(text[position : match.start()])
-        position = match.end()
-    return "".join([*kept, text[position:]])
-
-
-def _count_like_pages(matches: list[re.Match[str]]) -> bool:
-    if len(matches) < 10:
-        return False
-    pairs = list(itertools.pairwise(matches))
-    steps = [int(b[1]) - int(a[1]) for a, b in pairs]
-    distances = [b.start() - a.start() for a, b in pairs]
-    if sum(step == 1 for step in steps) < 0.8 * len(steps):
-        return False
-    mean = statistics.fmean(distances)
-    # chapters of one length do not exist; pages all hold about as much
-    return 500 < mean < 6000 and statistics.pstdev(distances) < 0.5 * mean

@@ -2,27 +2,31 @@
 
 The list is fixed before any model is trained (choosing features after seeing scores would find patterns in noise).
 Word lists exist for English and Russian; for other languages the features that need one are 0, so compare those
-features within one language only. All are computed on the first `SAMPLE_CHARS` characters.
+features within one language only. All are computed on the first `SAMPLE_CHARS` characters, from the arrays of
+`ltm.books.words`. What depends on the rest of the library (novelty, text vectors, likeness to the eval pools) is in
+`ltm.books.library`.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-import json
 import math
 import re
-import statistics
 import zlib
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from importlib.resources import files
+from collections.abc import Sequence
+
+import numpy as np
+
+from ltm.books import lexicon
+from ltm.books.words import Words, belongs, class_table, count_words, find_words
+
+__all__ = ["DEFINITIONS", "SAMPLE_CHARS", "compute", "count_words"]
 
 SAMPLE_CHARS = 100_000
-_COMPRESS_BYTES = 65_536  # zlib's ratio depends on the length, so all books give the same
+_COMPRESS_BYTES = 32_768  # zlib's ratio depends on the length, so all books give the same
 _MTLD_WORDS = 15_000
 _MTLD_THRESHOLD = 0.72
 _RARE_WORDS = 5_000
+_FAR_WORDS = 500
 
 DEFINITIONS: dict[str, str] = {
     "log_words": "natural logarithm of the number of words in the whole book",
@@ -34,175 +38,255 @@ DEFINITIONS: dict[str, str] = {
     "Russian, Oborneva: 206.8 - 1.3 x and 60.1 x); more is easier",
     "mtld": "measure of textual lexical diversity (McCarthy & Jarvis 2010), both directions, first 15,000 words",
     "rare_word_share": "share of the first 5,000 words that occur there once",
-    "compression_ratio": "bytes after zlib divided by bytes before, first 64 KiB; less is more repetitive",
+    "word_entropy": "entropy of the words' frequencies in the first 5,000 words, bits",
+    "common_word_share": "share of words that are among the 50 most frequent of the sample",
+    "compression_ratio": "bytes after zlib divided by bytes before, first 32 KiB; less is more repetitive",
     "dialogue_share": "share of paragraphs that begin with a quotation mark or a dash, or quote in their middle",
-    "question_share": "share of sentences that end with a question mark",
-    "exclamation_share": "share of sentences that end with an exclamation mark",
+    "question_share": "question marks behind a word, per sentence, at most 1",
+    "exclamation_share": "exclamation marks behind a word, per sentence, at most 1",
+    "comma_rate": "commas per word",
+    "semicolon_rate": "semicolons and colons per word",
+    "dash_rate": "dashes per word",
     "name_density": "capitalised words inside sentences that never occur in lower case, per word",
     "name_recurrence": "share of such names that come back after more than 500 words",
+    "name_gap": "natural logarithm of the words between two places of one name, mean",
+    "name_variety": "different names per name",
     "first_person_share": "share of words that are first-person pronouns (English, Russian)",
+    "second_person_share": "share of words that are second-person pronouns (English, Russian)",
+    "third_person_share": "share of words that are third-person pronouns (English, Russian)",
+    "narrator_share": "share of first-person pronouns among all pronouns outside dialogue: who tells the story",
     "number_share": "share of words that are numerals, in digits or in words (English, Russian)",
     "past_tense_share": "share of words that look like a past tense (-ed, was, had ...; Russian -л, -ла, -ло, -ли)",
     "connective_share": "share of words that link causes and conditions: because, therefore, if, although ... (en, ru)",
+    "speech_share": "share of words about speaking: said, asked, answered ... (English, Russian)",
+    "perception_share": "share of words about seeing, hearing and feeling (English, Russian)",
+    "mind_share": "share of words about thinking, knowing and wishing (English, Russian)",
+    "motion_share": "share of words about going, coming and falling (English, Russian)",
+    "time_share": "share of words about time: day, then, soon, before ... (English, Russian)",
+    "concrete_share": "share of words for things of the house, the body and nature (English, Russian)",
+    "foreign_share": "share of letters that are not of the book's main alphabet",
     "verse_share": "share of lines that stand in paragraphs of several lines (verse, lists)",
+    "log_chapter_words": "natural logarithm of the mean number of words in a chapter, whole book",
 }
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_NO_WORDS = " \n.!?…\"'”’»)]}([{«“‘—–-*_"
-_SENTENCE = re.compile(r"[^.!?…]*[.!?…]+[\"'”’»)\]]*|[^.!?…]+$")
-_QUOTED_START = re.compile(r"^[\"“«„‘'—–-]")
-_QUOTED_INSIDE = re.compile(r"[“«\"][^“”«»\"]{2,300}[”»\"]")
-_INSIDE = re.compile(r"[\w,;] ([^\W\d_][\w’'-]+)")
-_ENGLISH_I = re.compile(r"I['’]\w+$")
-_VOWELS = re.compile(r"[aeiouyàâäéèêëîïôöùûüаеёиоуыэюя]+")
-_RUSSIAN_VOWELS = re.compile(r"[аеёиоуыэюя]")
-_RUSSIAN_PAST = re.compile(r"[а-яё]+[аяеиоуыё]л(?:а|о|и|ся|ась|ось|ись)?$")
+_QUOTED = re.compile(r"\A[\"“«„‘'—–-]|[“«\"][^“”«»\"]{2,300}[”»\"]")
+_RUSSIAN_PAST = re.compile(r"^[а-яё]+[аяеиоуыё]л(?:а|о|и|ся|ась|ось|ись)?$")
+_MARKS = {"end": ".!?…", "question": "?", "exclamation": "!", "comma": ",", "semicolon": ";:", "dash": "—–"}
 
 
-def count_words(text: str) -> int:
-    """Return the number of words: runs of letters and digits, joined by inner apostrophes and hyphens.
-
-    >>> count_words("Don't look back, half-wit!")
-    3
-    """
-    return len(_WORD.findall(text))
-
-
-def compute(text: str, language: str, n_words: int) -> dict[str, float]:
+def compute(
+    text: str, language: str, n_words: int, n_chapters: int = 1, words: Words | None = None
+) -> dict[str, float]:
     """Return every feature of `DEFINITIONS` for a clean text; all are finite.
 
     Args:
         text: The clean text; only the first `SAMPLE_CHARS` characters are looked at.
         language: ISO 639-1; chooses word lists and Flesch coefficients.
         n_words: Words of the whole book.
+        n_chapters: Chapters of the whole book.
+        words: The words of the text where they are known already.
     """
-    sample = text[:SAMPLE_CHARS]
-    paragraphs = sample.split("\n\n")
-    words = _WORD.findall(sample)
-    lower = [word.casefold().replace("’", "'") for word in words]
-    counts = Counter(lower)
-    features = {"log_words": math.log(max(n_words, 1))}
-    features["mean_word_letters"] = sum(map(len, words)) / max(len(words), 1)
-    features |= _sentences(sample)
-    features["mean_paragraph_words"] = len(words) / max(len(paragraphs), 1)
-    features["flesch"] = _flesch(counts, features["mean_sentence_words"], language)
-    features["mtld"] = _mtld(lower[:_MTLD_WORDS])
-    features["rare_word_share"] = _once(lower[:_RARE_WORDS])
-    features["compression_ratio"] = _compression(sample)
-    features["dialogue_share"] = _dialogue(paragraphs)
-    features |= _names(sample, words, lower)
-    numerals = _word_list("numerals", language)
-    features["first_person_share"] = _share(counts, _word_list("first_person", language).__contains__)
-    features["number_share"] = _share(counts, lambda word: word in numerals or word.isdigit())
-    features["past_tense_share"] = _share(counts, _looks_past(language))
-    features["connective_share"] = _share(counts, _word_list("connectives", language).__contains__)
-    features["verse_share"] = _verse(paragraphs)
-    return {name: round(features[name], 6) if math.isfinite(features[name]) else 0.0 for name in DEFINITIONS}
-
-
-def _sentences(sample: str) -> dict[str, float]:
-    pieces = [piece for paragraph in sample.split("\n\n") for piece in _SENTENCE.findall(paragraph)]
-    counted = [(piece, n) for piece in pieces if (n := len(piece.split())) and piece.strip(_NO_WORDS)]
-    lengths = [n for _, n in counted] or [0]
-    mean = statistics.fmean(lengths)
-    tails = [sentence.rstrip("\"'”’»)] \n") for sentence, _ in counted]
-    return {
-        "mean_sentence_words": mean,
-        "sentence_variation": statistics.pstdev(lengths) / mean if mean else 0.0,
-        "question_share": sum(tail.endswith("?") for tail in tails) / max(len(tails), 1),
-        "exclamation_share": sum(tail.endswith("!") for tail in tails) / max(len(tails), 1),
+    sample = _Sample(text[:SAMPLE_CHARS], language, words)
+    features = {
+        "log_words": math.log(max(n_words, 1)),
+        "log_chapter_words": math.log(max(n_words / max(n_chapters, 1), 1)),
+        "compression_ratio": _compression(sample.text),
     }
+    features |= sample.layout()
+    if sample.n:
+        features |= sample.sentences() | sample.richness() | sample.names() | sample.lists()
+    return {name: round(float(features.get(name, 0.0)), 6) + 0.0 for name in DEFINITIONS}
 
 
-def _flesch(counts: Counter[str], sentence_words: float, language: str) -> float:
-    pattern = _RUSSIAN_VOWELS if language == "ru" else _VOWELS
-    syllables = sum(n * max(1, _syllables(word, pattern, language)) for word, n in counts.items())
-    per_word = syllables / max(counts.total(), 1)
-    by_sentence, by_word = (1.3, 60.1) if language == "ru" else (1.015, 84.6)
-    return 206.835 - by_sentence * sentence_words - by_word * per_word
+class _Sample:
+    """The beginning of a book, as text and as arrays with one element a word."""
+
+    def __init__(self, text: str, language: str, words: Words | None) -> None:
+        words = words if words is not None else find_words(text)
+        self.text, self.language = text, language
+        self.n = int(np.searchsorted(words.ends, len(text), side="right"))
+        self.codes = words.codes[: len(text)]
+        self.starts, self.ends = words.starts[: self.n], words.ends[: self.n]
+        self.hashes, self.capital = words.hashes[: self.n], words.capital[: self.n]
+        self.paragraphs = text.split("\n\n")
+        newline = self.codes == 10
+        doubled = np.zeros(len(self.codes), dtype=bool)
+        doubled[1:] = newline[1:] & newline[:-1]
+        self.paragraph_of = np.cumsum(doubled)[self.starts] if self.n else np.empty(0, np.int64)
+        self.uniques, first, self.inverse, self.counts = np.unique(
+            self.hashes, return_index=True, return_inverse=True, return_counts=True
+        )
+        self.forms = [text[self.starts[i] : self.ends[i]].lower() for i in first]
+        self._marks = {
+            name: np.flatnonzero(np.isin(self.codes, [ord(c) for c in letters])) for name, letters in _MARKS.items()
+        }
+
+    def _in_gap(self, mark: str) -> np.ndarray:
+        """Return how many such marks stand between each word and the next one (or the end)."""
+        places = self._marks[mark]
+        after = np.append(self.starts[1:], len(self.codes))
+        return np.searchsorted(places, after) - np.searchsorted(places, self.ends)
+
+    def sentences(self) -> dict[str, float]:
+        ends = self._in_gap("end")
+        next_capital = np.append(self.capital[1:] | (self.codes[self.starts[1:]] < 58), True)
+        short = belongs(self.hashes, lexicon.hashes("abbreviations", self.language))
+        initial = self.capital & (self.ends - self.starts == 1) & ~belongs(self.hashes, lexicon.PRONOUN_LETTERS)
+        gap = np.append(self.starts[1:], len(self.codes)) - self.ends
+        is_short = (short | initial) & (ends == 1) & (gap <= 3)
+        new_paragraph = np.append(self.paragraph_of[1:] != self.paragraph_of[:-1], True)
+        stops = np.flatnonzero(((ends > 0) & next_capital & ~is_short) | new_paragraph)
+        lengths = np.diff(np.append(-1, stops))
+        mean = float(lengths.mean())
+        question = self._in_gap("question") > 0
+        exclamation = (self._in_gap("exclamation") > 0) & ~question
+        return {
+            "mean_sentence_words": mean,
+            "sentence_variation": float(lengths.std()) / mean,
+            "question_share": min(1.0, float(question.sum()) / len(stops)),
+            "exclamation_share": min(1.0, float(exclamation.sum()) / len(stops)),
+            "flesch": self._flesch(mean),
+        }
+
+    def _flesch(self, sentence_words: float) -> float:
+        vowel = np.isin(self.codes, lexicon.VOWEL_CODES)
+        vowel[1:] &= ~vowel[:-1].copy()
+        places = np.flatnonzero(vowel)
+        syllables = np.searchsorted(places, self.ends) - np.searchsorted(places, self.starts)
+        if self.language == "ru":
+            syllables = np.diff(np.searchsorted(np.flatnonzero(np.isin(self.codes, lexicon.RUSSIAN_VOWEL_CODES)),
+                                                np.stack([self.starts, self.ends]).T), axis=1)[:, 0]  # fmt: skip
+        elif self.language == "en":
+            last = self.codes[self.ends - 1] | 32
+            before = self.codes[np.maximum(self.ends - 2, 0)] | 32
+            silent = (last == ord("e")) & (before != ord("l")) & (before != ord("e")) & (syllables > 1)
+            syllables = syllables - silent
+        per_word = float(np.maximum(syllables, 1).mean())
+        by_sentence, by_word = (1.3, 60.1) if self.language == "ru" else (1.015, 84.6)
+        return 206.835 - by_sentence * sentence_words - by_word * per_word
+
+    def richness(self) -> dict[str, float]:
+        head = self.inverse[:_RARE_WORDS]
+        counts = np.bincount(head)
+        counts = counts[counts > 0]
+        shares = counts / len(head)
+        return {
+            "mean_word_letters": float((self.ends - self.starts).mean()),
+            "mean_paragraph_words": self.n / len(self.paragraphs),
+            "mtld": _mtld(self.inverse[:_MTLD_WORDS]),
+            "rare_word_share": float((counts == 1).sum()) / len(head),
+            "word_entropy": float(-(shares * np.log2(shares)).sum()),
+            "common_word_share": float(np.sort(self.counts)[-50:].sum()) / self.n,
+            "comma_rate": len(self._marks["comma"]) / self.n,
+            "semicolon_rate": len(self._marks["semicolon"]) / self.n,
+            "dash_rate": (len(self._marks["dash"]) + self.text.count("--") + self.text.count(" - ")) / self.n,
+        }
+
+    def names(self) -> dict[str, float]:
+        """A name is a word that is capitalised after a word or comma and never appears in lower case."""
+        gap = self.starts[1:] - self.ends[:-1]
+        before = self.codes[self.ends[:-1]]
+        inside = np.zeros(self.n, dtype=bool)
+        inside[1:] = (gap == 1) & (before == 32) | (gap == 2) & ((before == ord(",")) | (before == ord(";")))
+        longer = self.ends - self.starts > 1
+        lower = np.zeros(len(self.uniques), dtype=bool)
+        lower[self.inverse[~self.capital]] = True
+        named = np.zeros(len(self.uniques), dtype=bool)
+        named[self.inverse[inside & self.capital & longer]] = True
+        named &= ~lower & ~belongs(self.uniques, lexicon.hashes("first_person", "en"))
+        is_name = named[self.inverse]
+        places = np.flatnonzero(is_name)
+        if not len(places):
+            return {}
+        which = self.inverse[places]
+        order = np.argsort(which, kind="stable")
+        same = which[order][1:] == which[order][:-1]
+        distance = np.diff(places[order])[same]
+        n_names = int(named.sum())
+        far = len(np.unique(which[order][1:][same][distance > _FAR_WORDS]))
+        return {
+            "name_density": len(places) / self.n,
+            "name_recurrence": far / n_names,
+            "name_gap": float(np.log(distance).mean()) if len(distance) else 0.0,
+            "name_variety": n_names / len(places),
+        }
+
+    def lists(self) -> dict[str, float]:
+        def member(name: str) -> np.ndarray:
+            return belongs(self.uniques, lexicon.hashes(name, self.language))
+
+        def share(unique: np.ndarray) -> float:
+            return float(self.counts[unique].sum()) / self.n
+
+        first, second, third = member("first_person"), member("second_person"), member("third_person")
+        digits = np.fromiter((form.isdigit() for form in self.forms), dtype=bool, count=len(self.forms))
+        found = {
+            "first_person_share": share(first),
+            "second_person_share": share(second),
+            "third_person_share": share(third),
+            "number_share": share(member("numerals") | digits),
+            "connective_share": share(member("connectives")),
+            "past_tense_share": share(self._looks_past()),
+        }
+        groups = lexicon.group_of_forms(self.forms, self.language)
+        found |= {f"{group}_share": share(groups == place) for place, group in enumerate(lexicon.GROUPS)}
+        quoted = np.array([_QUOTED.search(p) is not None for p in self.paragraphs])
+        found["dialogue_share"] = float(quoted.mean())
+        told = ~quoted[np.minimum(self.paragraph_of, len(quoted) - 1)]
+        own = int((first[self.inverse] & told).sum())
+        others = int(((second | third)[self.inverse] & told).sum())
+        found["narrator_share"] = own / max(own + others, 1)
+        return found
+
+    def _looks_past(self) -> np.ndarray:
+        if self.language == "ru":
+            return np.array([_RUSSIAN_PAST.match(form) is not None for form in self.forms], dtype=bool)
+        if self.language != "en":
+            return np.zeros(len(self.forms), dtype=bool)
+        ends_ed = np.array([len(form) > 3 and form.endswith("ed") for form in self.forms], dtype=bool)
+        return ends_ed | belongs(self.uniques, lexicon.hashes("past", "en"))
+
+    def layout(self) -> dict[str, float]:
+        lines = [paragraph.count("\n") + 1 for paragraph in self.paragraphs]
+        table = class_table()
+        letters = self.codes[(table[np.minimum(self.codes, len(table) - 1)] & 1) != 0]
+        cyrillic = int(((letters >= 0x400) & (letters < 0x530)).sum())
+        latin = int((letters < 0x250).sum())
+        return {
+            "verse_share": sum(n for n in lines if n > 1) / max(sum(lines), 1),
+            "foreign_share": 1 - max(cyrillic, latin, len(letters) - cyrillic - latin) / max(len(letters), 1),
+        }
 
 
-def _syllables(word: str, pattern: re.Pattern[str], language: str) -> int:
-    n = len(pattern.findall(word))
-    silent_e = language == "en" and word.endswith("e") and not word.endswith(("le", "ee")) and n > 1
-    return n - 1 if silent_e else n
-
-
-def _mtld(words: list[str]) -> float:
+def _mtld(words: np.ndarray) -> float:
+    """Return the measure of `Words` given as numbers, 0 below ten words."""
     if len(words) < 10:
         return 0.0
-    return (_mtld_one_way(words) + _mtld_one_way(words[::-1])) / 2
+    order = np.argsort(words, kind="stable")
+    repeats = words[order][1:] == words[order][:-1]
+    before = np.full(len(words), -1)
+    before[order[1:][repeats]] = order[:-1][repeats]
+    after = np.full(len(words), len(words))
+    after[order[:-1][repeats]] = order[1:][repeats]
+    backward = (len(words) - 1 - after)[::-1]
+    return (_mtld_one_way(before.tolist()) + _mtld_one_way(backward.tolist())) / 2
 
 
-def _mtld_one_way(words: list[str]) -> float:
+def _mtld_one_way(before: Sequence[int]) -> float:
+    """Go through a text once; `before` is the last place of the same word, below 0 for none."""
     factors = 0.0
-    seen: set[str] = set()
-    length = 0
-    for word in words:
-        seen.add(word)
-        length += 1
-        if len(seen) / length <= _MTLD_THRESHOLD:
+    start = kinds = 0
+    for place, last in enumerate(before):
+        if last < start:
+            kinds += 1  # a new word can only raise the ratio
+        elif kinds <= _MTLD_THRESHOLD * (place - start + 1):
             factors += 1
-            seen.clear()
-            length = 0
-    if length:
-        factors += (1 - len(seen) / length) / (1 - _MTLD_THRESHOLD)
-    return len(words) / factors if factors > 0 else float(len(words))
-
-
-def _once(words: list[str]) -> float:
-    return sum(n == 1 for n in Counter(words).values()) / max(len(words), 1)
+            start, kinds = place + 1, 0
+    if start < len(before):
+        factors += (1 - kinds / (len(before) - start)) / (1 - _MTLD_THRESHOLD)
+    return len(before) / factors if factors > 0 else float(len(before))
 
 
 def _compression(sample: str) -> float:
     data = sample.encode()[:_COMPRESS_BYTES]
     return len(zlib.compress(data, 6)) / len(data) if data else 0.0
-
-
-def _dialogue(paragraphs: list[str]) -> float:
-    spoken = sum(bool(_QUOTED_START.match(p) or _QUOTED_INSIDE.search(p)) for p in paragraphs)
-    return spoken / max(len(paragraphs), 1)
-
-
-def _names(sample: str, words: list[str], lower: list[str]) -> dict[str, float]:
-    """A name is a word that is capitalised after a word or comma and never appears in lower case."""
-    ordinary = {word for word in set(words) if word[0].islower()}
-    after_word = set(_INSIDE.findall(sample))
-    names = {
-        word.casefold().replace("’", "'")
-        for word in after_word
-        if word[0].isupper() and word.casefold() not in ordinary and not _ENGLISH_I.match(word)
-    }
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, word in enumerate(lower):
-        if word in names:
-            places[word].append(place)
-    far = sum(any(b - a > 500 for a, b in itertools.pairwise(p)) for p in places.values())
-    return {
-        "name_density": sum(map(len, places.values())) / max(len(lower), 1),
-        "name_recurrence": far / max(len(places), 1),
-    }
-
-
-def _share(counts: Counter[str], belongs: Callable[[str], bool]) -> float:
-    return sum(n for word, n in counts.items() if belongs(word)) / max(counts.total(), 1)
-
-
-@functools.cache
-def _word_list(name: str, language: str) -> frozenset[str]:
-    table = json.loads(files("ltm").joinpath("data", "word_lists.json").read_text(encoding="utf-8"))
-    return frozenset(str(table[name].get(language, "")).split())
-
-
-def _looks_past(language: str) -> Callable[[str], bool]:
-    irregular = _word_list("past", language)
-    if language == "en":
-        return lambda word: (len(word) > 3 and word.endswith("ed")) or word in irregular
-    if language == "ru":
-        return lambda word: bool(_RUSSIAN_PAST.match(word))
-    return lambda _: False
-
-
-def _verse(paragraphs: list[str]) -> float:
-    counts = [paragraph.count("\n") + 1 for paragraph in paragraphs]
-    return sum(n for n in counts if n > 1) / max(sum(counts), 1)

@@ -84,11 +84,15 @@ def read_bytes(file: BookFile) -> bytes:
         raise BookError(f"the file has {format_bytes(file.n_bytes)}; at most {limit} are read (unpack or split it)")
     try:
         with open(file.opened, "rb") as stream:
+            before = os.fstat(stream.fileno())
             data = stream.read(MAX_FILE_BYTES + 1)
+            after = os.fstat(stream.fileno())
     except OSError as error:
         raise BookError(f"the file cannot be read: {error.strerror}") from None
     if len(data) > MAX_FILE_BYTES:
         raise BookError(f"the file has more than {format_bytes(MAX_FILE_BYTES)}")
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
+        raise BookError("the file changed while it was read; run again when it is whole")
     return data
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltm.books.metadata import author_keys
+from ltm.books.names import author_keys
 from ltm.errors import LibraryError
 from ltm.records import Book
 from ltm.store import fingerprint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import os
 import posixpath
@@ -45,14 +46,23 @@ def find_manifest(root: Path, explicit: str | None) -> Path | None:
     return next((path for path in (root / NAME, root.parent / NAME) if path.is_file()), None)
 
 
-def read_manifest(root: Path, explicit: str | None) -> Manifest:
+def read_manifest(root: Path, explicit: str | None, rating: str = "") -> Manifest:
     """Read the manifest of a folder; a folder without one has an empty manifest.
 
+    Args:
+        root: The folder of books.
+        explicit: The manifest that the study names, if any.
+        rating: The column to rank by, kept as the field `rating`; empty for none.
+
     Raises:
-        InputError: it cannot be read, is not CSV, or has no `file` column.
+        InputError: it cannot be read, is not CSV, or lacks the column `file` or the one to rank by.
     """
     path = find_manifest(root, explicit)
     if path is None:
+        if rating:
+            raise InputError(
+                f"books.rank_by is {rating}, but there is no manifest", "add a manifest.csv with that column"
+            )
         return Manifest(None, {}, True)
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -70,11 +80,17 @@ def read_manifest(root: Path, explicit: str | None) -> Manifest:
             return Manifest(None, {}, True)  # some other manifest.csv that happens to lie above the folder
         given = ", ".join(columns[:8]) or "none"
         raise InputError(f"{path} has no `file` column (columns: {given})", "name each book's path in a column `file`")
+    rating = rating.strip().lower()
+    if rating and rating not in columns:
+        near = difflib.get_close_matches(rating, columns, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"its columns are {', '.join(columns[:12])}"
+        raise InputError(f"books.rank_by is {rating!r}, a column that {path} lacks", hint)
     rows: dict[str, tuple[int, dict[str, str]]] = {}
     for place, record in enumerate(records):
         relative = _relative(record.get("file") or "", prefix)
         if relative and relative not in rows:
-            rows[relative] = (place, {name: (record.get(name) or "").strip() for name in FIELDS})
+            fields = {name: (record.get(name) or "").strip() for name in FIELDS}
+            rows[relative] = (place, fields | ({"rating": (record.get(rating) or "").strip()} if rating else {}))
     return Manifest(path, rows, bool(prefix))
 
 

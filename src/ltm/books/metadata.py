@@ -1,24 +1,29 @@
 """Title, author, year and genre from whatever says something about a book, most trusted first.
 
-Order of trust: manifest, the file's own metadata, a Project Gutenberg header, the file's name.
+Order of trust: manifest, a Project Gutenberg header, the file's own metadata, a title page that proves itself, the
+file's name, a guess from the first lines. Gutenberg's headers are written by hand; the titles of its web pages are
+not.
 """
 
 from __future__ import annotations
 
+import math
 import re
-import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-UNKNOWN = "unknown"
-_NAMELESS = frozenset(
-    ("", UNKNOWN, "anonymous", "anon", "various", "неизвестен", "неизвестный автор", "автор неизвестен")
-)
 _BEFORE_CHRIST = re.compile(r"\b(?:b\.?\s?c\.?(?:\s?e\.?)?|до\s+н\.?\s?э\.?)", re.IGNORECASE)
 _YEAR = re.compile(r"(?<![\d.])-?\d{1,4}(?!\d)")
-_SUFFIXES = re.compile(r"(\.(?:fb2|txt|html|epub|md|tei))?\.[A-Za-z0-9]{2,8}$")
+_SUFFIXES = re.compile(r"(\.(?:fb2|txt|html|epub|md|tei|tar))?\.[A-Za-z0-9]{2,8}$")
 _LIBRARY_NUMBER = re.compile(r"^(?:[a-z]{0,3}\d{1,7}|[a-z]{2})$", re.IGNORECASE)
 _LATEST_YEAR = 2100
+_LANGUAGE_NAMES = {
+    "eng": "en", "english": "en", "rus": "ru", "russian": "ru", "русский": "ru", "fre": "fr", "fra": "fr",
+    "french": "fr",
+    "ger": "de", "deu": "de", "german": "de", "spa": "es", "spanish": "es", "ita": "it", "italian": "it", "lat": "la",
+    "latin": "la", "ukr": "uk", "pol": "pl", "dut": "nl", "nld": "nl", "por": "pt", "swe": "sv", "fin": "fi",
+    "cze": "cs",
+}  # fmt: skip
 
 
 def parse_year(text: str) -> int | None:
@@ -54,7 +59,9 @@ def from_file_name(source: str) -> dict[str, str]:
         parts = parts[1:]
     if (numbered or len(parts) == 2) and not _LIBRARY_NUMBER.match(parts[1]):
         return {"author": _words(parts[0]), "title": _words(parts[1])}
-    return {"title": _words(stem)}
+    # `pg1342`, `book 12`, `00017` name nothing
+    named = not _LIBRARY_NUMBER.match(stem) and re.search(r"[^\W\d_]{2}", re.sub(r"^(?:book|text|file|novel)\b", "", stem))
+    return {"title": _words(stem)} if named else {}
 
 
 def _words(slug: str) -> str:
@@ -72,26 +79,29 @@ def choose(*sources: Mapping[str, str]) -> dict[str, str]:
     return chosen
 
 
-def author_keys(author: str) -> list[tuple[str, str]]:
-    """Return a key (last name, first initial) for each author that a name field names; empty if unknown.
+def parse_rating(text: str) -> float | None:
+    """Return a number as people write it, or None: `4.5`, `4,5`, `1 234`, `12k`.
 
-    Different spellings of one name (`H.G. Wells`, `Wells, Herbert George (1866-1946)`) get the same key. Two people
-    may share one: that only makes the unit which is held out larger, never lets a held-out author into training.
-
-    >>> author_keys("H.G. Wells") == author_keys("Wells, Herbert George (1866-1946)")
-    True
+    >>> parse_rating("4,5"), parse_rating("1,234,567"), parse_rating("12k"), parse_rating("n/a")
+    (4.5, 1234567.0, 12000.0, None)
     """
-    keys = []
-    for name in re.split(r"\s*(?:;|&|/|\band\b|\bwith\b|(?<=\w)\s+и\s+(?=\w))\s*", author):
-        plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)).casefold()
-        plain = re.sub(r"\([^)]*\)?|\bq\d+\b|\d{3,4}\??(?:\s*-\s*\d{0,4})?", " ", plain)
-        if plain.strip(" .,") in _NAMELESS:
-            continue
-        last, comma, first = plain.partition(",")
-        words = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", f"{first} {last}" if comma else plain)
-        words = [
-            word for word in words if word not in ("sir", "dr", "st", "mr", "mrs", "jr", "sr", "de", "von", "graf")
-        ]
-        if words:
-            keys.append((words[-1], words[0][0]))
-    return keys
+    plain = re.sub(r"[\s\u00a0_]", "", text).lower()
+    factor = {"k": 1e3, "m": 1e6}.get(plain[-1:], 1.0)
+    plain = plain.rstrip("km")
+    if plain.count(",") == 1 and "." not in plain and not re.search(r",\d{3}$", plain):
+        plain = plain.replace(",", ".")
+    try:
+        value = float(plain.replace(",", "")) * factor
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def language_code(named: str) -> str:
+    """Return the ISO 639-1 code of a language as a file or manifest names it (`eng`, `en-GB`, `Russian`, `ru`).
+
+    >>> language_code("eng"), language_code("en-GB"), language_code("Russian")
+    ('en', 'en', 'ru')
+    """
+    code = named.strip().lower()
+    return _LANGUAGE_NAMES.get(code, code.replace("_", "-").split("-")[0])

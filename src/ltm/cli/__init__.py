@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from ltm.cli.bench import add_bench
 from ltm.cli.export import add_export, export_verb
+from ltm.cli.fetch import add_fetch, spelled
 from ltm.cli.forecast import add_forecast
+from ltm.cli.patterns import add_patterns, patterns_verb
+from ltm.cli.provenance import add_provenance
+from ltm.cli.states import add_limits, add_states, add_submit, limits_of, submit
 from ltm.errors import LtmError
 
 if TYPE_CHECKING:
@@ -37,7 +41,7 @@ _STAGE_VERBS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(spelled(sys.argv[1:] if arguments is None else arguments))
     if options.command is None:
         parser.print_help()
         return 0
@@ -70,15 +74,18 @@ def _parser() -> argparse.ArgumentParser:
         ("check", _check, "find everything wrong with a study; trains nothing"),
         ("plan", _plan, "say what a study will take and what it can find out"),
         ("run", _run, "run a study, or go on with it"),
-        ("status", _status, "say how far a study is"),
     ):
         _study_verb(verbs, name, call, text)
+    add_states(verbs, _study_verb)
     verbs.choices["run"].add_argument(
         "--until", choices=[*_STAGE_VERBS, "dashboard"], default="dashboard", metavar="STAGE", help="stop after a stage"
     )
     for name, text in _STAGE_VERBS.items():
         _study_verb(verbs, name, _stage, f"one stage (and those before it): {text}")
+    add_patterns(verbs.choices["patterns"])
+    add_submit(verbs.choices["run"])
     for name in ("run", *_STAGE_VERBS):
+        add_limits(verbs.choices[name])
         verbs.choices[name].add_argument(
             "--over-budget", action="store_true", help="start, and go on, although the study's budget does not allow it"
         )
@@ -96,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(call=_schema)
     add_forecast(verbs)
     add_bench(verbs)
+    add_fetch(verbs)
+    add_provenance(verbs)
     for verb in verbs.choices.values():
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -180,8 +189,12 @@ def _run(options: argparse.Namespace) -> int:
     from ltm.study.report import result_text
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    if options.submit:
+        return submit(options)
     study = _load(options, recorded=False)
-    result = study.run(options.until, _progress(options), options.accept_changes, options.over_budget)
+    result = study.run(
+        options.until, _progress(options), options.accept_changes, options.over_budget, limits_of(options)
+    )
     if options.json:
         _print_json({**result, "status": study.status()})
     else:
@@ -189,20 +202,16 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if result["failed_runs"] else 0
 
 
-def _status(options: argparse.Namespace) -> int:
-    from ltm.study.report import status_text
-
-    value = _load(options).status()
-    _print_json(value) if options.json else print(status_text(value))
-    return 0
-
-
 def _stage(options: argparse.Namespace) -> int:
     from ltm.study.report import stage_report, stage_text
 
+    if options.command == "patterns" and (code := patterns_verb(options, _load, _print_json)) is not None:
+        return code
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     study = _load(options)
-    result = study.run(options.command, _progress(options), options.accept_changes, options.over_budget)
+    result = study.run(
+        options.command, _progress(options), options.accept_changes, options.over_budget, limits_of(options)
+    )
     if options.command == "evalset" and options.show:
         from ltm.evalset.stage import show
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 N_GRAM = 13
 _WORD = re.compile(r"\w+")
 _MULTIPLIER = 0x9E3779B97F4A7C15
+_SIEVE_BITS = 26  # 64 MB; five million n-grams of a hundred held-out books fill a twelfth of it
+_SIEVE_SHIFT = np.uint64(64 - _SIEVE_BITS)
 _SAMPLE_CHARS = 30_000  # of each training book, for word frequencies
 
 Hashes = NDArray[np.uint64]
@@ -28,22 +30,26 @@ class Overlap:
     def __init__(self, held_out: Iterable[str]) -> None:
         self._word_hashes: dict[str, int] = {}
         pieces = [self._ngrams(text) for text in held_out]
-        self._held_out: Hashes = np.unique(np.concatenate(pieces)) if pieces else np.empty(0, np.uint64)
+        self._held_out: Hashes = np.sort(np.concatenate(pieces)) if pieces else np.empty(0, np.uint64)
+        self._maybe = np.zeros(1 << _SIEVE_BITS, dtype=bool)  # most n-grams of training books fall through here
+        self._maybe[self._held_out >> _SIEVE_SHIFT] = True
         self._found = np.zeros(len(self._held_out), dtype=bool)
         self._shared: Hashes | None = None  # held-out n-grams found in training; made when first asked for
-        self.train_words: set[str] = set()
+        self.words: set[str] = set()  # of training and held-out books, in small letters
+        self.words.update(self._word_hashes)
         self.word_counts: dict[str, Counter[str]] = {}  # by language, as written
 
     def add_training(self, text: str, language: str) -> None:
         """Stream one training book past the held-out n-grams."""
         self._shared = None
         words = _WORD.findall(text.lower())
-        self.train_words.update(words)
+        self.words.update(words)
         counts = self.word_counts.setdefault(language, Counter())
         middle = max(0, (len(text) - _SAMPLE_CHARS) // 2)
         counts.update(_WORD.findall(text[middle : middle + _SAMPLE_CHARS]))
         grams = self._hash(words)
-        if len(grams) and len(self._held_out):
+        grams = grams[self._maybe[grams >> _SIEVE_SHIFT]]
+        if len(grams):
             hits = grams[_present(grams, self._held_out)]
             self._found[np.searchsorted(self._held_out, hits)] = True
 
@@ -61,10 +67,9 @@ class Overlap:
 
     def _hash(self, words: Sequence[str]) -> Hashes:
         known = self._word_hashes
-        for word in words:
-            if word not in known:
-                known[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
-        values = np.fromiter((known[word] for word in words), dtype=np.uint64, count=len(words))
+        for word in set(words) - known.keys():
+            known[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        values = np.fromiter(map(known.__getitem__, words), dtype=np.uint64, count=len(words))
         n = len(values) - N_GRAM + 1
         if n <= 0:
             return np.empty(0, np.uint64)

@@ -1,152 +1,149 @@
-"""The eval file: abilities, their item families, sizes, and the language material of the templates.
+"""The eval file: abilities, their item families and sizes, and a user's own items and tasks beside them.
 
-Reads: `ltm_eval_set.yaml`, the one that comes with ltm or the user's own. Every problem in it is told at once with
-file:line:column.
+Reads: `ltm_eval_set.yaml`, the one that comes with ltm or the user's own, or a task of lm-evaluation-harness as it is.
+Every problem in it is told at once with file:line:column.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ltm.config import Section, read_yaml, validate
+from ltm.config import Document, Section, read_yaml, validate
+from ltm.evalset.frames import PEOPLE, PLACES, THINGS, WORDS, Demonstration, Frame, forms_of, slots_of
+from ltm.evalset.harness import HarnessTask
+from ltm.evalset.language import Language, Noun, packaged
+from ltm.evalset.own import OwnItems
 
 PACKAGED = Path(__file__).parent.parent / "data" / "ltm_eval_set.yaml"
-Builder = Literal["scene_order", "suffix", "name_recall", "coherence", "frames", "two_streams", "passage"]
-Rule = Literal["choice", "pair", "contrast", "gain", "bits_per_byte"]
+Builder = Literal[
+    "scene_order", "suffix", "chapter_suffix", "name_recall", "coherence",
+    "frames", "demonstrations", "rule_system",
+    "two_streams", "deduction", "roles", "analogy", "passage", "short_answer",
+]  # fmt: skip
+Rule = Literal["choice", "pair", "contrast", "gain", "synergy", "likelihood", "bits_per_byte", "adapt", "generate"]
 RULE_OF: dict[str, Rule] = {
     "scene_order": "pair",
     "suffix": "choice",
+    "chapter_suffix": "choice",
     "name_recall": "choice",
     "coherence": "pair",
     "frames": "contrast",
+    "demonstrations": "contrast",
+    "rule_system": "adapt",
     "two_streams": "gain",
+    "deduction": "synergy",
+    "roles": "pair",
+    "analogy": "contrast",
     "passage": "bits_per_byte",
+    "short_answer": "generate",
 }
-SLOT = re.compile(r"\{(?P<slot>\w+)(?:\.(?P<form>\w+))?(?::(?P<agree>[^{}]*))?\}")
-SLOTS = {"a": "b", "b": "a", "o": "p", "p": "o", "x": "y", "y": "x", "u": "v", "v": "u"}  # each with its counterpart
+_OF_FRAMES = ("frames", "deduction", "short_answer")  # builders that are told from `frames`
 Words = Annotated[int, Field(ge=1, le=10_000)]
+Ability = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-class Noun(Section):
-    """A thing that people of the templates own: its forms and its gender."""
+class Step(Section):
+    """One step of a ladder of difficulty: what it changes of its family. What is left out stays as it is there."""
 
-    nom: str
-    """The word as the subject of a sentence."""
-    acc: str | None = None
-    """The word as an object; the same as `nom` where it is left out."""
-    gender: Literal["m", "f", "n"] = "n"
-    """What a verb or an adjective agrees with."""
-
-
-class Language(Section):
-    """What the builders need to know of one language."""
-
-    words_scale: Annotated[float, Field(gt=0, le=2)] = 0.8
-    """Length of items in this language relative to English, since its words take more tokens."""
-    neutral: str = "* * *"
-    """A short context that says nothing; options are compared with their probability after it."""
-    fillers: list[str] = Field(default_factory=list)
-    """Sentences that say nothing about people and things, put between the facts and the question."""
-    name_starts: list[str] = Field(default_factory=list)
-    """First halves of invented names."""
-    name_ends: dict[Literal["m", "f"], list[str]] = Field(default_factory=dict)
-    """Second halves of invented names by gender, without the ending of the case."""
-    cases: dict[Literal["m", "f"], dict[str, str]] = Field(default_factory=dict)
-    """Ending of each case by gender."""
-    objects: list[Noun] = Field(default_factory=list)
-    """Things of the templates."""
-
-
-class Frame(Section):
-    """One template: facts, a question, and the answer that the facts decide.
-
-    Slots: `{a}` `{b}` people, `{o}` `{p}` things, `{u}` `{v}` `{x}` `{y}` words of the training books; `{o.acc}` a
-    case, `{a:he|she}` a word that agrees with the gender (m|f for people, m|f|n for things), `{O}` a capital.
-    """
-
-    name: str
-    """Name of the template; items of one template are one cluster."""
-    facts: list[str]
-    """Sentences before the question; the other premise is the same text with the answer and its counterpart swapped."""
-    ask: str
-    """Beginning of the sentence that the answer ends; it holds neither the answer nor its counterpart."""
-    answer: str
-    """The slot that is right after the facts, for example `{a.gen}`."""
-    order: Literal["any", "fixed"] = "any"
-    """Whether half of the items tell the facts in the other order, so that what came last is no hint."""
-
-    @model_validator(mode="after")
-    def _valid(self) -> Frame:
-        answer = SLOT.fullmatch(self.answer)
-        if answer is None:
-            raise ValueError(f"`answer` must be one slot such as {{a}}, not {self.answer!r}")
-        for text in (*self.facts, self.ask, self.answer):
-            for match in SLOT.finditer(text):
-                if match["slot"].lower() not in SLOTS:
-                    raise ValueError(f"unknown slot {match[0]}; known: {', '.join(sorted(SLOTS))}")
-            if re.search(r"[{}]", SLOT.sub("", text)):
-                raise ValueError(f"a slot is not closed in {text!r}")
-        swapped = {answer["slot"].lower(), SLOTS[answer["slot"].lower()]}
-        told = {m["slot"].lower() for m in SLOT.finditer(self.ask) if not m["agree"]}
-        if told & swapped:
-            raise ValueError("`ask` must not name the answer or its counterpart")
-        if not swapped <= {m["slot"].lower() for fact in self.facts for m in SLOT.finditer(fact)}:
-            raise ValueError("`facts` must name both the answer and its counterpart")
-        return self
+    context_words: Words | None = None
+    """Words of the context."""
+    option_words: Words | None = None
+    """Words of the continuation."""
+    gap_words: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Words between what must be remembered and where it is needed."""
+    shots: Annotated[int, Field(ge=1, le=32)] | None = None
+    """Examples that are shown."""
 
 
 class Family(Section):
     """One kind of item."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
     """Short name, such as L1."""
-    ability: Literal["linking", "transfer", "synthesis", "fluency"]
-    """What it is meant to measure."""
-    about: str = ""
-    """The question in words."""
+    ability: Ability
+    """What it is meant to measure: linking, transfer, synthesis, fluency, or a name of your own."""
+    about: str | dict[str, str] = ""
+    """The question in words; a text, or one by language."""
     builder: Builder
     """How items are made."""
     rule: Rule
     """How the probabilities of an item become one number."""
     items: Annotated[int, Field(ge=0, le=20_000)]
     """Items in each bank; 0 turns the family off."""
+    level: Annotated[int, Field(ge=0, le=9)] = 0
+    """Step on a ladder of difficulty that several families make together."""
+    ladder: list[Step] = Field(default_factory=list)
+    """Steps of difficulty inside the family, easiest first; items are spread over them evenly."""
+    controls: Annotated[int, Field(ge=0, le=20_000)] = 0
+    """How many of the items are also asked with a damaged distant context, once with its words shuffled and once with
+    its nouns only; they count for no ability."""
     context_words: Words = 100
     """Words of the context in an item of full length."""
     option_words: Words = 40
     """Words of the continuation in an item of full length."""
     options: Annotated[int, Field(ge=2, le=10)] = 4
     """Options of a choice, the right one included."""
-    gap_words: Words = 40
-    """Words since the answer was last named (name recall)."""
+    gap_words: Annotated[int, Field(ge=0, le=10_000)] = 40
+    """Words between what must be remembered and where it is needed: since the answer was last named (name recall),
+    between the facts and the question (frames)."""
+    shots: Annotated[int, Field(ge=1, le=32)] = 4
+    """Examples that are shown before the question (demonstrations, analogy, rule system)."""
     cut: Literal["sentence", "word"] = "sentence"
     """Where scenes and suffixes are cut: between sentences, or after any word, which is easier: the broken sentence
     helps (scene order, suffix)."""
     frames: dict[str, list[Frame]] = Field(default_factory=dict)
-    """Templates by language (frames)."""
+    """Templates by language (frames, deduction, short answer)."""
+    demonstrations: dict[str, list[Demonstration]] = Field(default_factory=dict)
+    """Templates by language (demonstrations)."""
+    lines: dict[str, list[str]] = Field(default_factory=dict)
+    """The wording by language: of an analogy (its demonstration with `{1}` and `{=}`, and its question with `{1}`), of
+    a rule system (the question with `{a}` and `{k}`, before a thing)."""
+    min_parameters: Annotated[int, Field(ge=0)] = 0
+    """Only models with at least so many parameters are asked (short answer)."""
 
     @model_validator(mode="after")
     def _valid(self) -> Family:
         if self.rule != RULE_OF[self.builder]:
             raise ValueError(f"the builder `{self.builder}` goes with the rule `{RULE_OF[self.builder]}`")
-        if self.builder == "frames" and not any(self.frames.values()):
-            raise ValueError("the builder `frames` needs at least one template below `frames`")
+        needs = "demonstrations" if self.builder == "demonstrations" else "frames" if self.builder in _OF_FRAMES else ""
+        if needs and not any(getattr(self, needs).values()):
+            raise ValueError(f"the builder `{self.builder}` needs at least one template below `{needs}`")
+        lines = {"analogy": 2, "rule_system": 1}.get(self.builder, 0)
+        if lines and not (self.lines and all(len(texts) == lines for texts in self.lines.values())):
+            raise ValueError(f"the builder `{self.builder}` needs {lines} text(s) by language below `lines`")
+        if self.builder == "deduction" and any(len(f.facts) != 2 for frames in self.frames.values() for f in frames):
+            raise ValueError("two-source deduction needs two facts in every template")
         return self
+
+    def steps(self) -> list[tuple[int, Family]]:
+        """Return the steps of the ladder as (level, family with that step's sizes)."""
+        if not self.ladder:
+            return [(self.level, self)]
+        changes = [{k: v for k, v in step.model_dump().items() if v is not None} for step in self.ladder]
+        return [(place, self.model_copy(update=change)) for place, change in enumerate(changes, start=1)]
 
 
 class EvalFile(Section):
     """An eval file."""
 
+    extends: Literal["ltm"] | None = None
+    """`ltm`: begin with the families that come with ltm; a family of the same name below replaces one of them."""
     item_words: Words = 140
     """Words of the longest item that the sizes below are meant for; all sizes shrink and grow with the study's
     `evalset.context_words`."""
+    fast_items: Annotated[int, Field(ge=0, le=20_000)] = 500
+    """Items of each bank that also score checkpoints, spread evenly over families and books."""
     languages: dict[str, Language] = Field(default_factory=dict)
-    """Language material by ISO 639-1 code."""
-    families: Annotated[list[Family], Field(min_length=1)]
+    """Language material by ISO 639-1 code, in place of what comes with ltm for English and Russian."""
+    families: list[Family] = Field(default_factory=list)
     """The item families."""
+    items: list[OwnItems] = Field(default_factory=list)
+    """Items of your own, here or in JSONL or CSV files."""
+    tasks: list[HarnessTask | str] = Field(default_factory=list)
+    """Tasks as lm-evaluation-harness writes them, here or in YAML files, with local data."""
 
     @field_validator("families")
     @classmethod
@@ -158,20 +155,18 @@ class EvalFile(Section):
         return families
 
     @model_validator(mode="after")
-    def _material(self) -> EvalFile:
+    def _complete(self) -> EvalFile:
+        if not (self.families or self.items or self.tasks):
+            raise ValueError("holds no question: name `families`, `items` or `tasks`, or say `extends: ltm`")
         for family in self.families:
             for code, frames in family.frames.items():
-                language = self.language(code)
-                used = {m["slot"].lower() for frame in frames for fact in frame.facts for m in SLOT.finditer(fact)}
-                if used & {"a", "b"} and not (language.name_starts and language.name_ends and language.cases):
-                    raise ValueError(f"family {family.name} needs invented names for language `{code}`")
-                if used & {"o", "p"} and len(language.objects) < 2:
-                    raise ValueError(f"family {family.name} needs two or more objects for language `{code}`")
+                for frame in frames:
+                    _check_material(f"{family.name}.{frame.name}", frame, self.language(code), code)
         return self
 
     def language(self, code: str) -> Language:
-        """Return the material of a language, or neutral defaults for one that the file does not name."""
-        return self.languages.get(code, Language())
+        """Return the material of a language, or neutral defaults for one that nobody describes."""
+        return self.languages.get(code) or packaged(code)
 
 
 def load(path: str | None) -> EvalFile:
@@ -181,4 +176,50 @@ def load(path: str | None) -> EvalFile:
         InputError: it cannot be read.
         ConfigError: it has problems; all are listed with file:line:column.
     """
-    return validate(EvalFile, read_yaml(Path(path) if path else PACKAGED))
+    return validate(EvalFile, document(path))
+
+
+def document(path: str | None) -> Document:
+    """Read an eval file without looking at what it means; a bare harness task becomes one below `tasks`."""
+    found = read_yaml(Path(path) if path else PACKAGED)
+    if "task" in found.data and "families" not in found.data:
+        places = {("tasks", 0, *where): at for where, at in found.positions.items()}
+        return Document({"tasks": [found.data]}, {(): (1, 1), **places}, found.path)
+    if found.data.get("extends") == "ltm":
+        return _extended(found)
+    return found
+
+
+def _extended(found: Document) -> Document:
+    """Put the packaged families before those of the file, so that its own keep their places."""
+    base = read_yaml(PACKAGED).data
+    own = list(found.data.get("families") or [])
+    named = {family.get("name") for family in own if isinstance(family, dict)}
+    kept = [family for family in base["families"] if family["name"] not in named]
+    data: dict[str, Any] = {**base, **found.data, "families": [*own, *kept]}
+    return Document(data, found.positions, found.path)
+
+
+def _check_material(where: str, frame: Frame, language: Language, code: str) -> None:
+    """Complain about words that a template needs and the language has not, in every form that is asked for."""
+    texts = (*frame.facts, frame.ask, frame.answer)
+    used = slots_of(*texts)
+    if used & set(PEOPLE) and not (language.name_starts and language.name_ends and language.cases):
+        raise ValueError(f"template {where} needs invented names for language `{code}`")
+    for slots, nouns, key, few in ((THINGS, language.things, "things", 4), (PLACES, language.places, "places", 2)):
+        if used & set(slots) and len(nouns) < few:
+            raise ValueError(f"template {where} needs {few} or more `{key}` for language `{code}`")
+        for slot, form in forms_of(*texts):
+            if slot in slots:
+                _check_form(where, nouns, form, code)
+    if used & set(WORDS) and sum(len(words) for words in language.kinds.values()) < 8:
+        raise ValueError(f"template {where} needs eight or more words below `kinds` for language `{code}`")
+    for slot, form in forms_of(*texts):
+        if slot in PEOPLE and any(form not in endings for endings in language.cases.values()):
+            raise ValueError(f"template {where} asks for the case `{form}`, for which names of `{code}` have no ending")
+
+
+def _check_form(where: str, nouns: list[Noun], form: str, code: str) -> None:
+    lacking = next((noun.nom for noun in nouns if form not in noun.forms()), None)
+    if lacking is not None:
+        raise ValueError(f"template {where} asks for the form `{form}`, which `{lacking}` ({code}) has not")

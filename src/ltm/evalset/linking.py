@@ -18,9 +18,14 @@ from ltm.evalset.evalfile import Family
 from ltm.evalset.passages import Draft, EvalBook, Sizes
 
 _NAME = re.compile(r"[^\W\d_]{3,}")
-_TITLES = {"Mrs", "Miss", "Messrs", "Sir", "Lord", "Lady", "Madame", "Monsieur"}  # they name nobody in particular
 _TRIES = 40  # places looked at for the distractors of one item
 _MAX_SKIP = 12  # words into a sentence at which a distractor of the easy kind may begin
+_MANY_TRIES = 120  # the same where all words are compared
+_LONGER = 1.15  # a broken passage may be so much longer than the true one, or shorter
+_WORD = re.compile(r"\w+")
+_HEADINGS = 6  # sentences at most between the mark of a chapter and its text
+_HEADING_WORDS = 14
+_NUMBERED = re.compile(r"(?:chapter|глава|part|часть|book|книга|[ivxlcхі]+|\d+)\b[^a-zа-яё]{0,3}", re.IGNORECASE)
 _SAME_STEM = 4  # letters; Simon and Simons, or a Russian name in two cases, are not two names
 _MAX_ODDS = 2  # a name said more often than this many times every distractor would be an answer by its frequency
 
@@ -57,13 +62,34 @@ def suffix(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generato
         yield _choice(book, context, sizes.neutral, [f" {option}" for option in options], gold)
 
 
+def chapter_suffix(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
+    """Yield the end of a chapter, the beginning of the next, and beginnings of other chapters of the same book.
+
+    Headings are left out, so that numbers give nothing away. Source: ChapterBreak (Sun, Thai, Iyyer 2022).
+    """
+    openings = _openings(book, sizes.option)
+    for index in rng.permutation(len(openings)):
+        chapter, text = openings[int(index)]
+        context = _chapter_close(book, chapter, sizes.context)
+        if context is None:
+            continue
+        known = _shared_kind(context, False)
+        wanted = len(known & _shared_kind(text, False))
+        mixed = [openings[int(i)][1] for i in rng.permutation(len(openings)) if openings[int(i)][1] != text]
+        others = sorted(mixed, key=lambda other: abs(len(known & _shared_kind(other, False)) - wanted))
+        if len(others) < family.options - 1:
+            return
+        options, gold = _shuffled([text, *others[: family.options - 1]], rng)
+        yield _choice(book, context, sizes.neutral, [f"\n\n{option}" for option in options], gold)
+
+
 def name_recall(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
     """Yield a context that stops before a name that was last said `gap` words ago, with other names of the context.
 
     No option is named within the last `gap` words, and the others are those that are named about as often as the
     right one: "the name said last" and "the name said most" are no answers. Forms of a name count as the name.
     """
-    found = _names(book)
+    found = book.names
     offsets = [start for start, _ in found]
     taken: list[int] = []
     for index in rng.permutation(len(found)):
@@ -95,7 +121,7 @@ def coherence(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Gener
         after = book.exact(two.next_sentence, sizes.option) if two else None
         if one is None or two is None or after is None or _crosses(book, first, two.next_sentence + 1):
             continue
-        broken = _elsewhere(book, (one.start, two.end + len(after)), half, rng)
+        broken = _elsewhere(book, (one.start, two.end + len(after)), book.slice(two), after, rng)
         if broken is None:
             continue
         opening = book.slice(one)
@@ -151,13 +177,18 @@ def _like(
     n_words: int,
     rng: np.random.Generator,
 ) -> list[str]:
-    """Return pieces of the same book outside `avoid`, nearest to `gold` in how many names they share with `context`."""
-    known = set(_capitals(context))
-    wanted = len(known & set(_capitals(gold)))
-    pieces: list[tuple[int, str]] = []
+    """Return pieces of the same book outside `avoid`, those first that share with `context` what `gold` shares.
+
+    The easy kind (cut after any word) is compared by names only: other known words may tell it. The hard kind is
+    compared by all words, with pieces that share more before those that share less.
+    """
+    easy = family.cut == "word"
+    known = _shared_kind(context, easy)
+    wanted = len(known & _shared_kind(gold, easy))
+    pieces: list[tuple[float, str]] = []
     used = [avoid]
-    for index in rng.integers(0, len(book.starts), size=_TRIES):
-        skip = int(rng.integers(1, _MAX_SKIP)) if family.cut == "word" else 0
+    for index in rng.integers(0, len(book.starts), size=_TRIES if easy else _MANY_TRIES):
+        skip = int(rng.integers(1, _MAX_SKIP)) if easy else 0
         piece = book.exact(int(index), n_words, skip)
         if piece is None or piece == gold:
             continue
@@ -166,38 +197,77 @@ def _like(
         if any(start < high and end > low for low, high in used):
             continue
         used.append((start, end))
-        pieces.append((abs(len(known & set(_capitals(piece))) - wanted), piece))
+        more = len(known & _shared_kind(piece, easy)) - wanted
+        pieces.append((abs(more + (0.0 if easy else -0.5)), piece))
     return [piece for _, piece in sorted(pieces, key=lambda pair: pair[0])]
 
 
-def _elsewhere(book: EvalBook, avoid: tuple[int, int], n_words: int, rng: np.random.Generator) -> str | None:
-    for index in rng.integers(0, len(book.starts), size=_TRIES):
-        span = book.span(int(index), n_words)
-        if span is not None and (span.end <= avoid[0] or span.start >= avoid[1]):
-            return book.slice(span)
-    return None
+def _shared_kind(text: str, names_only: bool) -> set[str]:
+    return set(_capitals(text)) if names_only else set(_WORD.findall(text.lower()))
+
+
+def _elsewhere(book: EvalBook, avoid: tuple[int, int], true: str, after: str, rng: np.random.Generator) -> str | None:
+    """Return a passage outside `avoid`, about as long as the true one, that shares as many words with what follows."""
+    later = _shared_kind(after, False)
+    wanted, n_words = len(later & _shared_kind(true, False)), len(true.split())
+    more = 0.5 * float(rng.integers(2))  # so that what shares most is right as often as wrong
+    best: tuple[float, str] | None = None
+    for index in rng.integers(0, len(book.starts), size=_MANY_TRIES):
+        span = book.span(int(index), round(n_words * _LONGER))
+        if span is None or not (span.end <= avoid[0] or span.start >= avoid[1]):
+            continue
+        text = book.slice(span)
+        longer = len(text.split()) / n_words - 1
+        if abs(longer) > _LONGER - 1:
+            continue
+        far = abs(len(later & _shared_kind(text, False)) - wanted - more)
+        if best is None or far < best[0]:
+            best = (far, text)
+        if far < 1:
+            break
+    return best[1] if best else None
+
+
+def _openings(book: EvalBook, n_words: int) -> list[tuple[int, str]]:
+    """Return (sentence that opens a chapter, its first words), headings left out; the book's first chapter is none."""
+    found = []
+    for chapter in book.chapters:
+        for sentence in range(chapter, min(chapter + _HEADINGS, len(book.starts))):
+            if not _is_heading(book, sentence):
+                text = book.exact(sentence, n_words)
+                if text is not None:
+                    found.append((chapter, text))
+                break
+    return found
+
+
+def _is_heading(book: EvalBook, sentence: int) -> bool:
+    """Say whether a sentence is a heading: short, without the mark that ends a sentence, or all in capitals."""
+    text = book.text[book.starts[sentence] : book.ends[sentence]]
+    letters = [char for char in text if char.isalpha()]
+    bare = text.rstrip("\"'”’»)*_ ")
+    unmarked = not bare.endswith((".", "!", "?", "…", ",", ";", ":", "-", "—")) or _NUMBERED.match(text) is not None
+    return book.words[sentence] <= _HEADING_WORDS and (
+        unmarked or not letters or sum(char.isupper() for char in letters) > 0.6 * len(letters)
+    )
+
+
+def _chapter_close(book: EvalBook, chapter: int, n_words: int) -> str | None:
+    """Return the last whole sentences before a chapter."""
+    first, total = chapter, 0
+    while first > 0 and total + book.words[first - 1] <= n_words:
+        first -= 1
+        total += book.words[first]
+    while first < chapter and not book.opens[first]:
+        total -= book.words[first]
+        first += 1
+    if total < 0.6 * n_words:
+        return None
+    return book.text[book.starts[first] : book.ends[chapter - 1]]
 
 
 def _capitals(text: str) -> list[str]:
     return [word for word in _NAME.findall(text) if word[0].isupper()]
-
-
-def _names(book: EvalBook) -> list[tuple[int, str]]:
-    """Return offset and text of every name: a capitalised word inside sentences that is never written small."""
-    if not book.starts:
-        return []
-    low, high = book.starts[0], book.ends[-1]
-    spans = [(match.start(), match[0]) for match in _NAME.finditer(book.text, low, high)]
-    small = Counter(word for _, word in spans if word[0].islower())
-    inside = Counter(word for start, word in spans if word[0].isupper() and _mid_sentence(book.text, start))
-    names = {word for word, count in inside.items() if count >= 3 and small[word.lower()] <= 0.05 * count}
-    names = {word for word in names - _TITLES if not set(word) <= set("IVXLCDM")}
-    return [(start, word) for start, word in spans if word in names]
-
-
-def _mid_sentence(text: str, start: int) -> bool:
-    before = text[max(0, start - 2) : start]
-    return before.endswith(" ") and len(before) == 2 and (before[0].isalpha() or before[0] == ",")
 
 
 def _context_start(book: EvalBook, end: int, n_words: int) -> int | None:

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import bisect
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice, pairwise
 
 import numpy as np
 
-from ltm.evalset.evalfile import Family, Language
+from ltm.evalset.evalfile import Family
+from ltm.evalset.language import Language, packaged
 from ltm.records import Book
 
 _END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s+|\n\s*\n\s*")
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Messrs|Mme|Mlle|Rev|Hon|vs|г|гг|св|им|т|д|п|[A-ZА-ЯЁ]))\.\s+$")
+_SPEAKER = re.compile(r"(?:\A|\n)[A-ZА-ЯЁ]{2,}(?: [A-ZА-ЯЁ]+)?\.[ \n]$")  # FACE. What news? - it opens a sentence
 _SOFT = ",;:"
 _SOFT_END = re.compile(r"[;:]\s+")
 _WORD = re.compile(r"\S+")
+_CAPITAL = re.compile(r"\b[A-ZÀ-ÖØ-ÞА-ЯЁ][^\W\d_]{2,}")
+_TITLES = {"Mrs", "Miss", "Messrs", "Sir", "Lord", "Lady", "Madame", "Monsieur"}  # they name nobody in particular
 _LONG_WORDS = 30  # a sentence longer than this may also be cut after a semicolon or colon
 _FULL = 2 / 3  # a piece with fewer of the wanted words is too short
 _MAX_CHARS = 600_000  # of one book: a bank takes a few dozen items from each
@@ -37,6 +43,7 @@ class Draft:
     contexts: list[str]
     continuations: list[str]
     gold: int = 0
+    level: int = 0  # 0 = that of the family's step
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class Sizes:
     option: int
     gap: int
     neutral: str
+    shots: int = 4
 
     @classmethod
     def of(cls, family: Family, language: Language, factor: float) -> Sizes:
@@ -64,9 +72,8 @@ class Sizes:
         def scaled(words: int) -> int:
             return max(1, round(words * factor * language.words_scale))
 
-        return cls(
-            scaled(family.context_words), scaled(family.option_words), scaled(family.gap_words), language.neutral
-        )
+        gap = scaled(family.gap_words) if family.gap_words else 0
+        return cls(scaled(family.context_words), scaled(family.option_words), gap, language.neutral, family.shots)
 
 
 @dataclass
@@ -83,6 +90,7 @@ class EvalBook:
     words: list[int] = field(default_factory=list)
     opens: list[bool] = field(default_factory=list)
     chapters: list[int] = field(default_factory=list)  # sentence index where a chapter ends, ascending
+    _places: dict[frozenset[str], list[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, book: Book, text: str) -> EvalBook:
@@ -102,6 +110,38 @@ class EvalBook:
         if n_words / n_chapters >= _MIN_CHAPTER_WORDS:
             self.chapters = [bisect.bisect_left(self.starts, offset) for offset in book.chapter_starts[1:]]
         return self
+
+    @cached_property
+    def word_counts(self) -> Counter[str]:
+        """Return how often each word stands in the sentences, as written."""
+        return Counter(re.findall(r"\w+", self.text[self.starts[0] : self.ends[-1]])) if self.starts else Counter()
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """Return the words of the sentences in small letters."""
+        return frozenset(word.lower() for word in self.word_counts)
+
+    def places_of(self, words: frozenset[str]) -> list[int]:
+        """Return the offsets at which any of the words stands, as written."""
+        if words not in self._places:
+            low, high = (self.starts[0], self.ends[-1]) if self.starts else (0, 0)
+            known = words & self.word_counts.keys()
+            found = re.finditer(r"\w+", self.text[low:high]) if known else iter(())
+            self._places[words] = [low + match.start() for match in found if match[0] in known]
+        return self._places[words]
+
+    @cached_property
+    def names(self) -> list[tuple[int, str]]:
+        """Return offset and text of every name: a capitalised word inside sentences that is never written small."""
+        if not self.starts:
+            return []
+        spans = [(m.start(), m[0]) for m in _CAPITAL.finditer(self.text, self.starts[0], self.ends[-1])]
+        inside = Counter(word for start, word in spans if _mid_sentence(self.text, start))
+        small = self.word_counts
+        names = {word for word, n in inside.items() if n >= 3 and small[word.lower()] <= 0.05 * n}
+        no_names = _TITLES | set(packaged(self.book.language).function_words)  # a book may write Thou, or Who
+        names = {word for word in names - _TITLES if word.lower() not in no_names and not set(word) <= set("IVXLCDM")}
+        return [(start, word) for start, word in spans if word in names]
 
     def span(self, first: int, n_words: int) -> Span | None:
         """Return whole sentences from `first` with at most `n_words` and at least two thirds of that."""
@@ -152,10 +192,17 @@ class EvalBook:
         return self.chapters[place] if place < len(self.chapters) else len(self.starts)
 
 
+def _mid_sentence(text: str, start: int) -> bool:
+    before = text[max(0, start - 2) : start]
+    return before.endswith(" ") and len(before) == 2 and (before[0].isalpha() or before[0] == ",")
+
+
 def _sentences(text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
     start = low
     for match in _END.finditer(text, low, high):
         if _ABBREVIATION.search(text, max(start, match.start() - 8), match.end()):
+            continue
+        if _SPEAKER.search(text, max(low, match.start() - 24), match.end()):
             continue
         yield from _split_long(text, start, match.end())
         start = match.end()

@@ -20,18 +20,18 @@ def two_streams(
     """
     del family
     half = sizes.context // 2
-    unrelated = _unrelated(book, others)
-    if not unrelated:
+    strange = unrelated(book, others)
+    if not strange:
         return
     for first in book.tiles(half + sizes.option, rng):
         span = book.span(first, half)
         after = book.exact(span.next_sentence, sizes.option) if span else None
         if span is None or after is None:
             continue
-        b_book = unrelated[int(rng.integers(len(unrelated)))]
-        rest = [other for other in unrelated if other is not b_book] or [b_book]
+        b_book = strange[int(rng.integers(len(strange)))]
+        rest = [other for other in strange if other is not b_book] or [b_book]
         kin = [other for other in rest if other.book.genre == book.book.genre] or rest
-        b, control = _passage(b_book, half, rng), _passage(kin[int(rng.integers(len(kin)))], half, rng)
+        b, control = passage_of(b_book, half, rng), passage_of(kin[int(rng.integers(len(kin)))], half, rng)
         if b is None or control is None or b == control:
             continue
         a = book.slice(span)
@@ -48,13 +48,14 @@ def passage(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generat
             yield Draft(book.book.book_id, book.book.language, [""], [book.slice(span)])
 
 
-def _unrelated(book: EvalBook, others: Sequence[EvalBook]) -> list[EvalBook]:
+def unrelated(book: EvalBook, others: Sequence[EvalBook]) -> list[EvalBook]:
     """Return other books of the same language, by other authors where there are any."""
     same_language = [o for o in others if o is not book and o.book.language == book.book.language and o.starts]
     return [o for o in same_language if o.book.author != book.book.author] or same_language
 
 
-def _passage(book: EvalBook, n_words: int, rng: np.random.Generator) -> str | None:
+def passage_of(book: EvalBook, n_words: int, rng: np.random.Generator) -> str | None:
+    """Return some passage of a book, of whole sentences; None where none of that length is found."""
     for index in rng.integers(0, len(book.starts), size=24):
         span = book.span(int(index), n_words)
         if span is not None:

@@ -8,6 +8,7 @@ heads of one key head (H = K G), C head size, Q queries of a chunk, S keys that 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,10 +42,48 @@ def attend(
     return y_BHTC.transpose(1, 2)
 
 
+@dataclass(frozen=True)
+class Branches:
+    """Trees of tokens, written depth first: texts that begin alike share their beginning."""
+
+    depth_BT: Tensor  # place of a token in its own text, from 0
+    end_BT: Tensor  # a token is seen by the places of its row from its own to this one, exclusive
+
+    def seen(self, window: int) -> Tensor:
+        """Return whether each place sees each, shape (B, 1, T, T)."""
+        T = self.end_BT.shape[1]
+        place = torch.arange(T, device=self.end_BT.device)
+        seen_BTT = (place[:, None] >= place[None, :]) & (place[:, None] < self.end_BT[:, None, :])
+        if window:
+            seen_BTT &= self.depth_BT[:, :, None] - self.depth_BT[:, None, :] < window
+        return seen_BTT[:, None]
+
+
+def attend_seen(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, scale: float, seen_BHTT: Tensor) -> Tensor:
+    """Return attention to what a mask allows, none of it to the right, shape (B, T, H, C); arguments as for
+    `attend`."""
+    if q_BTHC.device.type != "cuda" and torch.compiler.is_compiling():  # then faster than the fused kernel
+        return plain_attention(q_BTHC, k_BTKC, v_BTKC, scale, 0, None, seen_BHTT)
+    q_BHTC, k_BKTC, v_BKTC = (x.transpose(1, 2) for x in (q_BTHC, k_BTKC, v_BTKC))
+    grouped = q_BTHC.shape[2] != k_BTKC.shape[2]
+    y_BHTC = F.scaled_dot_product_attention(
+        q_BHTC, k_BKTC, v_BKTC, attn_mask=seen_BHTT, scale=scale, enable_gqa=grouped
+    )
+    return y_BHTC.transpose(1, 2)
+
+
 def plain_attention(
-    q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, scale: float, window: int, documents_BT: Tensor | None
+    q_BTHC: Tensor,
+    k_BTKC: Tensor,
+    v_BTKC: Tensor,
+    scale: float,
+    window: int,
+    documents_BT: Tensor | None,
+    seen_BHTT: Tensor | None = None,
 ) -> Tensor:
     """Return attention by plain matrix products, a chunk of queries at a time; arguments as for `attend`.
+
+    Where `seen_BHTT` is given, it alone says which keys a query sees; none is to its right.
 
     On a CPU the backward pass of the fused kernel takes over half of a training step (LOG.md). Queries that share a
     key head are stacked, so that keys and values are never repeated.
@@ -61,7 +100,10 @@ def plain_attention(
         q_NQC = q[..., start:end, :].reshape(B * K, -1, C)
         scores = torch.bmm(q_NQC, k[:, first:end].transpose(1, 2)) * scale
         scores = scores.view(B, -1, end - start, end - first)  # B, H, Q, S
-        seen = _seen(start, end, first, window, documents_BT, scores.device)
+        if seen_BHTT is None:
+            seen = _seen(start, end, first, window, documents_BT, scores.device)
+        else:
+            seen = seen_BHTT[:, :, start:end, first:end]
         weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
         y_NQC = torch.bmm(weights.view(B * K, -1, end - first), v[:, first:end])
         chunks.append(y_NQC.view(B, K, H // K, end - start, C))

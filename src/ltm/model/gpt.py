@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ltm.model.attention import attend
+from ltm.model.attention import Branches, attend, attend_seen
 from ltm.model.loss import linear_cross_entropy
 from ltm.model.sizes import ModelConfig
 
@@ -39,23 +39,26 @@ class GPT(nn.Module):
         self.register_buffer("sin_TC", sin_TC, persistent=False)
         self.recompute = False  # drop a block's activations and make them again in the backward pass
 
-    def hidden(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, documents_BT: Tensor | None = None, branches: Branches | None = None) -> Tensor:
         """Return the normed last hidden state, ready for the output layer, shape (B, T, D).
 
         Args:
-            tokens_BT: T is at most the block size.
+            tokens_BT: T is at most the block size; with branches a row may be longer, their texts may not.
             documents_BT: The number of each token's document, where attention must not leave it.
+            branches: Where texts that begin alike share their beginning; in place of documents.
         """
         T = tokens_BT.shape[1]
         x_BTD = self.embed(tokens_BT)
+        depth = slice(T) if branches is None else branches.depth_BT
         if self.positions is not None:
-            x_BTD = x_BTD + self.positions.weight[:T]
-        angles = (self.cos_TC[:T], self.sin_TC[:T])
+            x_BTD = x_BTD + self.positions.weight[depth]
+        angles = (self.cos_TC[depth], self.sin_TC[depth])
+        seen = None if branches is None else branches.seen(self.config.window)
         for block in self.blocks:
             if self.recompute and self.training:
                 x_BTD = checkpoint(block, x_BTD, angles, documents_BT, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, angles, documents_BT)
+                x_BTD = block(x_BTD, angles, documents_BT, seen)
         x_BTD = self.norm(x_BTD)
         return x_BTD * self.config.logit_scale if self.config.logit_scale != 1.0 else x_BTD
 
@@ -96,9 +99,15 @@ class Block(nn.Module):
         self.mlp_norm = _norm(config)
         self.mlp = GeluMlp(config) if config.family == "gpt2" else SwiGlu(config)
 
-    def forward(self, x_BTD: Tensor, angles: tuple[Tensor, Tensor], documents_BT: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        angles: tuple[Tensor, Tensor],
+        documents_BT: Tensor | None = None,
+        seen_BHTT: Tensor | None = None,
+    ) -> Tensor:
         """Return the block's output, shape (B, T, D)."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), angles, documents_BT)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), angles, documents_BT, seen_BHTT)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
@@ -112,7 +121,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, (config.n_head + 2 * config.n_kv_head) * config.head_size, bias=bias)
         self.out = nn.Linear(config.n_head * config.head_size, config.n_embd, bias=bias)
 
-    def forward(self, x_BTD: Tensor, angles: tuple[Tensor, Tensor], documents_BT: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        angles: tuple[Tensor, Tensor],
+        documents_BT: Tensor | None = None,
+        seen_BHTT: Tensor | None = None,
+    ) -> Tensor:
         """Return what each position gathers from the positions before it, shape (B, T, D)."""
         config = self.config
         B, T, _ = x_BTD.shape
@@ -121,7 +136,10 @@ class Attention(nn.Module):
         if config.family != "gpt2":
             qk_BTHC = _rotate(qk_BTHC, *angles)  # queries and keys at once: half the calls
         q_BTHC, k_BTKC = qk_BTHC.split([H, K], dim=2)
-        y_BTHC = attend(q_BTHC, k_BTKC, v_BTKC, config.attention_scale, config.window, documents_BT)
+        if seen_BHTT is not None:
+            y_BTHC = attend_seen(q_BTHC, k_BTKC, v_BTKC, config.attention_scale, seen_BHTT)
+        else:
+            y_BTHC = attend(q_BTHC, k_BTKC, v_BTKC, config.attention_scale, config.window, documents_BT)
         return self.out(y_BTHC.reshape(B, T, -1))
 
 
@@ -167,5 +185,5 @@ def rotary(head_size: int, block_size: int, theta: float) -> tuple[Tensor, Tenso
 def _rotate(x_BTHC: Tensor, cos_TC: Tensor, sin_TC: Tensor) -> Tensor:
     """Rotate halves, as Llama's published weights expect."""
     one, two = x_BTHC.chunk(2, dim=-1)
-    cos, sin = cos_TC[:, None].to(x_BTHC.dtype), sin_TC[:, None].to(x_BTHC.dtype)
+    cos, sin = cos_TC[..., None, :].to(x_BTHC.dtype), sin_TC[..., None, :].to(x_BTHC.dtype)
     return torch.cat((one * cos - two * sin, two * cos + one * sin), dim=-1)

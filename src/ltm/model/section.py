@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from ltm.config import Section
+from ltm.model.base import base_shape, identity
 from ltm.model.sizes import SIZES, ModelConfig, nearest_sizes
 
 Positive = Annotated[int, Field(ge=1)]
@@ -42,21 +44,38 @@ class ModelSection(Section):
     it is the learning rate at `base_width`. `standard`: it is the learning rate of all weights."""
     base_width: Positive = 64
     """The width at which muP equals the standard parametrisation."""
+    base: str | None = None
+    """Start from a trained model: a Hugging Face folder on this disk (`runs.engine` hf or axolotl), or the folder of a
+    run of ltm, `work/STUDY/runs/ID` (`native`). Shape and tokenizer are then its own; `block_size` may be shorter."""
 
     @model_validator(mode="after")
     def _valid(self) -> ModelSection:
         if self.size not in SIZES:
             raise ValueError(f"unknown size `{self.size}`; nearest: {', '.join(nearest_sizes(self.size))}")
-        self.shape(vocab_size=257)
+        if self.base is None:
+            self.shape(vocab_size=257)
         return self
+
+    @property
+    def name(self) -> str:
+        """What people call the model: its size, or its base's folder."""
+        return self.size if self.base is None else Path(self.base).name
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what can change a run: the settings, and the contents of the base model in place of its path."""
+        values = self.model_dump(exclude={"base"})
+        return values if self.base is None else values | {"base": identity(Path(self.base))}
 
     def shape(self, vocab_size: int) -> ModelConfig:
         """Return the full shape of the model for a vocabulary.
 
         Raises:
             ValueError: heads do not divide the width, or similar; names the nearest valid value.
+            InputError: the base model cannot be used.
         """
-        own = {"size", "parametrization", "base_width"}
+        if self.base is not None:
+            return base_shape(Path(self.base), self.block_size)
+        own = {"size", "parametrization", "base_width", "base"}
         changes = {k: v for k, v in self.model_dump(exclude=own).items() if v is not None}
         if self.parametrization == "mup":
             changes["base_width"] = self.base_width

@@ -1,4 +1,4 @@
-"""Effects of books, features, orders and gaps on every ability, judged together.
+"""Effects of books, features, orders, gaps and interactions on every ability, judged together.
 
 A book's effect is the mean score of the sets that hold it minus the mean of those that do not. With half of the library
 in a set this is its Banzhaf value (Wang and Jia 2023), the data value that seed noise disturbs least. All sets are of
@@ -7,22 +7,28 @@ one size, so only differences between books exist: the effect is against the ave
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ltm.patterns import mixed
+from ltm.patterns.adaptive_shrinkage import sign_rates
+from ltm.patterns.books import Contrast, book_contrasts, set_contrasts
+from ltm.patterns.describe import Described, describe, standardised_features
 from ltm.patterns.gaps import gap_terms
-from ltm.patterns.inference import permutation_p, stream, two_stage_q
+from ltm.patterns.inference import bh_adjusted, simes, stream, two_stage_q
+from ltm.patterns.interactions import interaction_columns, set_columns
+from ltm.patterns.knowledge import wanted_z
 from ltm.patterns.layout import Layout, interval, make_layout
-from ltm.patterns.order import order_terms
-from ltm.patterns.table import Floats, Table
-from ltm.patterns.terms import MIN_BLOCKS, Estimate, Term, evaluate, shrink, usable
+from ltm.patterns.order import KERNEL, order_estimates, primary
+from ltm.patterns.table import Floats, Ints, Table
+from ltm.patterns.terms import MIN_BLOCKS, Estimate, Term, evaluate, usable
 from ltm.records import Book, Effect
 
-KINDS = ("book", "feature", "order", "gap")
-RANDOM_ROUNDS = ("pilot", "exploration")
+KINDS = ("book", "feature", "order", "gap", "interaction")
+SHAPES = "order_shape"  # family of what a position does beyond the schedule's kernel
+CONFIRMING = "confirmation"
 MIN_SETS = 8  # for anything that compares whole sets
 MIN_SIDE = 3  # sets with a book, and sets without it
 MIN_DF = 3  # of the sets, after the arms
@@ -42,31 +48,48 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Omnibus:
+    """One family of tests as a whole: does anything of this kind matter for this ability?"""
+
+    ability: str
+    kind: str
+    n: int
+    p: float  # Simes over the family's randomisation p-values
+    q: float  # Benjamini-Hochberg over the families
+    passed: bool  # at the study's level: its single effects may be claimed
+
+
+@dataclass(frozen=True)
 class Estimated:
     """All effects of a study, and per ability and kind the reason where none could be estimated."""
 
     effects: list[Effect]
     skipped: dict[tuple[str, str], str]
     summaries: dict[str, Summary]
+    omnibus: list[Omnibus] = field(default_factory=list)
+    models: dict[str, mixed.Solved] = field(default_factory=dict)  # ability -> its mixed model
 
 
-def standardised_features(books: Mapping[str, Book], used: set[str]) -> dict[str, dict[str, float]]:
-    """Return feature -> book_id -> value in standard deviations over the books that sets may hold.
+@dataclass(frozen=True)
+class Setting:
+    """What every ability is analysed with."""
 
-    A book without the feature counts as average; a feature that does not vary is left out.
-    """
-    names = sorted({name for book_id in used if book_id in books for name in books[book_id].features})
-    found = {}
-    for name in names:
-        raw = {b: books[b].features[name] for b in sorted(used) if b in books and name in books[b].features}
-        values = np.array([v for v in raw.values() if np.isfinite(v)])
-        if len(values) < MIN_SIDE or values.std() <= _TINY * max(1.0, float(np.abs(values).max())):
-            continue
-        found[name] = {b: float((v - values.mean()) / values.std()) for b, v in raw.items() if np.isfinite(v)}
-    return found
+    books: Mapping[str, Book]
+    redraws: int
+    seed: int
+    clusters: Mapping[str, int] = field(default_factory=dict)
+    kernel: Floats | None = None  # weight of each part of the stream in the final weights; see `order`
 
 
-def estimate_effects(table: Table, books: Mapping[str, Book], level: float, redraws: int, seed: int) -> Estimated:
+def estimate_effects(
+    table: Table,
+    books: Mapping[str, Book],
+    level: float,
+    redraws: int,
+    seed: int,
+    clusters: Mapping[str, int] | None = None,
+    kernel: Floats | None = None,
+) -> Estimated:
     """Estimate every effect on every ability and give each a p-value, a q-value and an interval.
 
     Args:
@@ -75,185 +98,230 @@ def estimate_effects(table: Table, books: Mapping[str, Book], level: float, redr
         level: False discovery rate of a claim.
         redraws: Redraws of the design per test.
         seed: Seed of the study; each (ability, kind) has its own stream of it.
+        clusters: book_id -> cluster of the design, where it used any.
+        kernel: Weight of each part of the training stream in the final weights (see `ltm.patterns.order`).
     """
-    used = {book_id for variant in table.variants for book_id in variant.book_ids}
-    features = standardised_features(books, used)
+    setting = Setting(books, redraws, seed, clusters or {}, kernel)
     found: dict[tuple[str, str], list[Estimate]] = {}
     skipped: dict[tuple[str, str], str] = {}
-    summaries = {}
+    summaries: dict[str, Summary] = {}
+    models: dict[str, mixed.Solved] = {}
     # Sets that were chosen after looking at scores have no randomisation law; they only enter the ranking.
-    drawn_at_random = np.array([table.variants[v].round in RANDOM_ROUNDS for v in table.variant_of])
+    drawn = np.array([v.drawn and not v.aside and v.round != CONFIRMING for v in table.variants])[table.variant_of]
+    known: dict[tuple[str, ...], Described] = {}
     for name, facts in table.abilities.items():
         if facts.constant:
             skipped.update({(name, kind): "constant" for kind in KINDS})
             continue
-        layout = make_layout(table, np.where(drawn_at_random, table.scores[name], np.nan))
+        layout = make_layout(table, np.where(drawn, table.scores[name], np.nan))
         if not len(layout.rows):
             skipped.update({(name, kind): "no_random_sets" for kind in KINDS})
             continue
-        score = table.scores[name][layout.rows]
-        fitted = mixed.fit(layout, score, mixed.spectra(layout))
-        summaries[name] = _summary(layout, fitted, level)
-        for kind, estimates in _by_kind(layout, score, fitted, features, books, (redraws, seed, name)).items():
+        if layout.book_ids not in known:
+            known[layout.book_ids] = describe(layout.book_ids, books, clusters)
+        analysis = _Analysis(name, layout, table.scores[name][layout.rows], known[layout.book_ids], setting)
+        summaries[name] = analysis.summary(level)
+        if analysis.solved is not None:
+            models[name] = analysis.solved
+        for kind, estimates in analysis.by_kind().items():
             if estimates:
                 found[name, kind] = estimates
-            else:
-                skipped[name, kind] = "too_few_sets" if kind in ("book", "feature") else "too_few_blocks"
-        if not features:
+            elif kind in ("book", "feature", "order", "gap"):  # the other families only refine these
+                skipped[name, kind] = "too_few_blocks" if kind in ("order", "gap") else "too_few_sets"
+        if not known[layout.book_ids].names:
             skipped[name, "feature"] = "no_features"
-    return Estimated(_judge(table, found, level), skipped, summaries)
+    effects, omnibus = _judge(table, found, level)
+    return Estimated(effects, skipped, summaries, omnibus, models)
 
 
-def _by_kind(
-    layout: Layout,
-    score: Floats,
-    fitted: mixed.Fit | None,
-    features: Mapping[str, Mapping[str, float]],
-    books: Mapping[str, Book],
-    drawing: tuple[int, int, str],
-) -> dict[str, list[Estimate]]:
-    redraws, seed, name = drawing
+class _Analysis:
+    """One ability: the layout of its runs, its mixed model, and all effects."""
 
-    def inside(kind: str, terms: list[Term]) -> list[Estimate]:
-        ready = [term for term in terms if usable(term)]
-        return evaluate(kind, ready, score, redraws, stream(seed, name, kind)) if ready else []
+    def __init__(self, name: str, layout: Layout, score: Floats, known: Described, setting: Setting) -> None:
+        self.name, self.layout, self.score, self.known, self.setting = name, layout, score, known, setting
+        self.n_sets, self.n_books = layout.membership.shape
+        self.df = self.n_sets - layout.n_arm_sets() - 1.0
+        holders = layout.holders
+        self.kept = np.flatnonzero((holders >= MIN_SIDE) & (self.n_sets - holders >= MIN_SIDE))
+        # Where every book is held about as often and there are as many sets, each book has an estimate of its own.
+        self.balanced = len(self.kept) == self.n_books <= self.n_sets and holders.min() >= 0.7 * holders.max()
+        self.columns = known.columns()
+        self.solved = mixed.fit(self._problem(self.columns))
+        self.plain = self.solved
+        if self.balanced and self.columns and self.solved is not None:
+            total = sum(self.solved.ratios.get(k, 0.0) for k in (mixed.BOOKS, *self.columns))
+            ratios = {mixed.BOOKS: total, mixed.REST: self.solved.ratios.get(mixed.REST, 0.0)}
+            self.plain = mixed.Solved(self._problem({}), ratios)
+        self.contrast: Contrast | None = None
 
-    titles = {book_id: book.title for book_id, book in books.items()}
-    shrunk = fitted.book_effects if fitted else np.zeros(len(layout.book_ids))
-    return {
-        "book": _book_effects(layout, score, titles, shrunk, redraws, stream(seed, name, "book")),
-        "feature": _feature_effects(layout, score, features, redraws, stream(seed, name, "feature")),
-        "order": inside("order", order_terms(layout, features)),
-        "gap": inside("gap", gap_terms(layout)),
-    }
+    def _problem(self, columns: Mapping[str, Floats]) -> mixed.Problem:
+        return mixed.Problem(self.layout, mixed.make_factors(self.layout, columns), self.score)
+
+    def _rng(self, kind: str) -> np.random.Generator:
+        return stream(self.setting.seed, self.name, kind)
+
+    @property
+    def _testable(self) -> bool:
+        return self.solved is not None and self.n_sets >= MIN_SETS and self.df >= MIN_DF
+
+    def by_kind(self) -> dict[str, list[Estimate]]:
+        """Return the estimates of every kind; an empty list where there are too few sets or blocks."""
+        redraws = self.setting.redraws
+
+        def inside(kind: str, terms: list[Term]) -> list[Estimate]:
+            ready = [term for term in terms if usable(term)]
+            return evaluate(kind, ready, self.score, redraws, self._rng(kind)) if ready else []
+
+        return {
+            "book": self._books(),
+            "feature": self._features(),
+            **self._orders(),
+            "gap": inside("gap", gap_terms(self.layout)),
+            "interaction": self._interactions(),
+        }
+
+    def _orders(self) -> dict[str, list[Estimate]]:
+        """Return the terms of order that are asked first, and the shapes beyond them as a family of their own."""
+        solved = self.solved if self._testable else None
+        rng, kernel = self._rng("order"), self.setting.kernel
+        found = order_estimates(self.layout, self.score, self.known, kernel, solved, self.setting.redraws, rng)
+        has_kernel = any(e.name.startswith(KERNEL) for e in found)
+        return {
+            "order": [e for e in found if primary(e.name, has_kernel)],
+            SHAPES: [e for e in found if not primary(e.name, has_kernel)],
+        }
+
+    def _books(self) -> list[Estimate]:
+        """Return the contrast of every book that enough sets hold and enough do not."""
+        if not self._testable or not len(self.kept) or self.plain is None or self.solved is None:
+            return []
+        found = book_contrasts(self.plain, self.kept, self.setting.redraws, self._rng("book"), self.df)
+        self.contrast = found
+        shrunk = mixed.book_effects(self.solved)[self.kept]
+        ids = [self.layout.book_ids[k] for k in self.kept]
+        labels = [self.setting.books[b].title if b in self.setting.books else b for b in ids]
+        return _estimates("book", ids, labels, found, shrunk, self.n_sets)
+
+    def _features(self) -> list[Estimate]:
+        """Return slopes per standard deviation, between sets, of a set's mean feature.
+
+        Books are the unit where each has an estimate of its own; with more books than sets, sets are, and the books'
+        own scatter is part of the noise. It is an association within this library, not a cause.
+        """
+        if not self._testable or self.solved is None:
+            return []
+        made: list[Estimate] = []
+        if len(self.known.names) and self.n_books >= MIN_SETS:
+            made += self._slopes()
+        names, labels, columns = set_columns(self.layout, self.known)
+        if names:
+            contrast = set_contrasts(
+                self.solved, columns, np.zeros(len(names)), self.setting.redraws, self._rng("set"), self.df
+            )
+            made += _estimates("feature", names, labels, contrast, contrast.estimate, self.n_sets)
+        return made
+
+    def _slopes(self) -> list[Estimate]:
+        assert self.solved is not None
+        held = self.layout.membership
+        per_book = held.sum(axis=1)
+        means = np.asarray(held @ self.known.values) / per_book[:, None]
+        spread = means.std(axis=0)
+        usual = float(np.median(per_book))
+        shown = np.flatnonzero(spread > _TINY)
+        if not len(shown):
+            return []
+        columns = self.known.values[:, shown]
+        factors = self.solved.problem.factors
+        own = np.zeros(len(shown))
+        if "features" in factors.of_books:
+            scale = float(np.max(np.abs(factors.of_books["features"])) / np.max(np.abs(self.known.values)))
+            own += self.solved.ratios.get("features", 0.0) * scale**2
+        df = min(self.df, max(2.0, self.n_books - len(shown) - 1.0))
+        contrast = set_contrasts(
+            self.solved, np.asarray(held @ columns), own, self.setting.redraws, self._rng("feature"), df
+        )
+        unit = usual * spread[shown]  # from one standard deviation of a book to one of the sets' means
+        contrast = Contrast(contrast.estimate * unit, contrast.se * unit, contrast.p, contrast.df)
+        names = [self.known.names[k] for k in shown]
+        labels = [name.replace("_", " ") for name in names]
+        return _estimates("feature", names, labels, contrast, contrast.estimate, self.n_books)
+
+    def _interactions(self) -> list[Estimate]:
+        if not self._testable or self.solved is None:
+            return []
+        names, labels, columns = interaction_columns(self.layout, self.known, self.solved, self.setting.books)
+        if not names:
+            return []
+        contrast = set_contrasts(
+            self.solved, columns, np.zeros(len(names)), self.setting.redraws, self._rng("interaction"), self.df
+        )
+        return _estimates("interaction", names, labels, contrast, contrast.estimate, self.n_sets)
+
+    def summary(self, level: float) -> Summary:
+        """Return the variance components and what they allow to be found (Daetwyler et al. 2008; 80 % power)."""
+        nan = float("nan")
+        if self.solved is None:
+            return Summary(self.n_sets, 0.0, 0.0, nan, nan, nan)
+        of_set = self.solved.of_set
+        books = of_set - self.solved.ratios.get(mixed.REST, 0.0)
+        share = of_set / (1.0 + of_set)
+        book_share = books / of_set if of_set > 0 else 0.0
+        residual = float(np.sqrt(self.solved.seed_variance))
+        if not self.solved.problem.factors.book_scale:
+            return Summary(self.n_sets, share, 0.0, residual, nan, nan)
+        smallest = nan
+        if self._testable and len(self.kept):
+            inclusion = self.layout.holders[self.kept] / self.n_sets
+            information = self.n_sets * float(np.mean(inclusion * (1.0 - inclusion)))
+            runs = float(np.mean(self.layout.runs_per_set))
+            sd = residual * np.sqrt(of_set + 1.0 / runs)
+            smallest = wanted_z(len(self.kept), level) * float(sd) / float(np.sqrt(information))
+        runs = float(np.mean(self.layout.runs_per_set))
+        useful = self.n_sets * books / (of_set + 1.0 / runs)
+        accuracy = float(np.sqrt(book_share * useful / (useful + self.n_books))) if useful > 0 else 0.0
+        return Summary(self.n_sets, share, book_share, residual, smallest, accuracy)
 
 
-def _set_slopes(layout: Layout, score: Floats, columns: Floats) -> tuple[Floats, Floats, Floats, float]:
-    """Return (slopes, their information, residual variances, degrees of freedom) of set scores on (S, K) columns."""
-    projector = layout.projector()
-    set_scores = layout.set_scores(score)
-    reduced = projector @ columns  # the columns with the arms regressed out, as in the scores
-    size = np.maximum(np.sum(reduced**2, axis=0), _TINY)
-    slopes = (reduced.T @ set_scores) / size
-    df = float(np.sum(projector**2)) - 1.0  # what the arms leave of the sets, less the slope
-    variances = np.sum((set_scores[:, None] - reduced * slopes) ** 2, axis=0) / max(df, 1.0)
-    return slopes, size, variances, df
-
-
-def _book_effects(
-    layout: Layout, score: Floats, titles: Mapping[str, str], shrunk: Floats, redraws: int, rng: np.random.Generator
+def _estimates(
+    kind: str, names: list[str], labels: list[str], found: Contrast, shrunk: Floats, n: int
 ) -> list[Estimate]:
-    """Return the contrast of every book that enough sets hold and enough do not."""
-    n_sets = len(layout.set_ids)
-    holders = layout.membership.sum(axis=0)
-    kept = np.flatnonzero((holders >= MIN_SIDE) & (n_sets - holders >= MIN_SIDE))
-    if n_sets < MIN_SETS or not len(kept):
-        return []
-    columns = layout.membership[:, kept]
-    slopes, size, variances, df = _set_slopes(layout, score, columns)
-    if df < MIN_DF:
-        return []
-    se = np.sqrt(variances / size)
-    low, high = interval(slopes, se, df)
-    statistic = layout.projector().T @ layout.set_scores(score)
-    p = permutation_p(columns, statistic, layout.strata, redraws, rng)
-    ids = [layout.book_ids[k] for k in kept]
-    values = np.column_stack([slopes, se, low, high, p, shrunk[kept]]).tolist()
-    return [_estimate("book", b, titles.get(b, b), row, n_sets) for b, row in zip(ids, values, strict=True)]
+    low, high = interval(found.estimate, found.se, found.df)
+    values = np.column_stack([found.estimate, found.se, low, high, found.p, shrunk]).tolist()
+    return [
+        Estimate(kind, name, label, row[0], row[1], row[2], row[3], row[4], row[5], n)
+        for name, label, row in zip(names, labels, values, strict=True)
+    ]
 
 
-def _estimate(kind: str, name: str, label: str, row: Sequence[float], n: int) -> Estimate:
-    estimate, se, low, high, p, shrunk = row
-    return Estimate(kind, name, label, estimate, se, low, high, p, shrunk, n)
-
-
-def _feature_effects(
-    layout: Layout, score: Floats, features: Mapping[str, Mapping[str, float]], redraws: int, rng: np.random.Generator
-) -> list[Estimate]:
-    """Return slopes per standard deviation, between sets, of a set's mean feature.
-
-    Books are the unit: their features are permuted among them, which the random columns of the design justify, and the
-    standard error comes from how far the books scatter about the slope. Sets as the unit would call any feature real
-    that a few strong books happen to have.
-    """
-    n_books = len(layout.book_ids)
-    if len(layout.set_ids) < MIN_SETS or n_books < MIN_SETS or not features:
-        return []
-    by_book = np.array([[values.get(b, 0.0) for b in layout.book_ids] for values in features.values()]).T
-    by_book = by_book - by_book.mean(axis=0)
-    by_set = layout.membership @ by_book / layout.membership.sum(axis=1)[:, None]
-    spread = by_set.std(axis=0)
-    kept = np.flatnonzero(spread > _TINY)
-    if not len(kept):
-        return []
-    by_book, columns = by_book[:, kept] / spread[kept], by_set[:, kept] / spread[kept]
-    slopes, size, _, df = _set_slopes(layout, score, columns)
-    if df < MIN_DF:
-        return []
-    weighted = layout.membership / layout.membership.sum(axis=1)[:, None]
-    pull = weighted.T @ (layout.projector().T @ layout.set_scores(score))  # (B,): slope = pull @ by_book / size
-    pull = pull - pull.mean()
-    lengths = np.sum(by_book**2, axis=0)
-    rest = pull[:, None] - by_book * (pull @ by_book / lengths)
-    se = np.sqrt(np.sum(rest**2, axis=0) / (n_books - 2) * lengths) / size
-    low, high = interval(slopes, se, n_books - 2)
-    p = permutation_p(by_book, pull, np.zeros(n_books, dtype=np.int64), redraws, rng)
-    names = [list(features)[k] for k in kept]
-    values = np.column_stack([slopes, se, low, high, p, slopes]).tolist()
-    labels = [name.replace("_", " ") for name in names]
-    return shrink(
-        [_estimate("feature", f, text, row, n_books) for f, text, row in zip(names, labels, values, strict=True)]
-    )
-
-
-def _judge(table: Table, found: Mapping[tuple[str, str], list[Estimate]], level: float) -> list[Effect]:
+def _judge(
+    table: Table, found: Mapping[tuple[str, str], list[Estimate]], level: float
+) -> tuple[list[Effect], list[Omnibus]]:
     """Return effects with q-values; abilities that are not admitted are not tested, so their q is 1."""
     tested = [key for key in found if table.abilities[key[0]].admitted]
-    q_of = dict(zip(tested, two_stage_q([np.array([e.p for e in found[key]]) for key in tested]), strict=True))
-    effects = []
+    p_of = {key: np.array([e.p for e in found[key]]) for key in found}
+    q_of = dict(zip(tested, two_stage_q([p_of[key] for key in tested]), strict=True))
+    whole = {key: simes(p_of[key]) for key in found}
+    q_whole = dict(zip(tested, bh_adjusted(np.array([whole[key] for key in tested])), strict=True)) if tested else {}
+    effects, omnibus = [], []
     for (name, kind), estimates in found.items():
         q_values = q_of.get((name, kind), np.ones(len(estimates)))
+        lfsr, means = sign_rates(np.array([e.estimate for e in estimates]), np.array([e.se for e in estimates]))
+        if kind != "book":
+            estimates = [replace(e, shrunk=float(m)) for e, m in zip(estimates, means, strict=True)]
+        q_family = float(q_whole.get((name, kind), 1.0))
+        omnibus.append(Omnibus(name, kind, len(estimates), whole[name, kind], q_family, q_family <= level))
         effects += [
             Effect(
-                e.kind,
-                e.name,
-                e.label,
-                name,
-                e.estimate,
-                e.se,
-                e.low,
-                e.high,
-                e.p,
-                float(q),
-                e.shrunk,
-                e.n,
-                (name, kind) in q_of and bool(q <= level),
+                e.kind, e.name, e.label, name, e.estimate, e.se, e.low, e.high, e.p, float(q), e.shrunk, e.n,
+                (name, kind) in q_of and bool(q <= level), float(rate),
             )
-            for e, q in zip(estimates, q_values, strict=True)
-        ]
-    return effects
+            for e, q, rate in zip(estimates, q_values, lfsr, strict=True)
+        ]  # fmt: skip
+    return effects, omnibus
 
 
-def _summary(layout: Layout, fitted: mixed.Fit | None, level: float) -> Summary:
-    """Return the variance components and what they allow to be found (Daetwyler et al. 2008; 80 % power)."""
-    from scipy.special import ndtri
-
-    n_sets, n_books = layout.membership.shape
-    holders = layout.membership.mean(axis=0)
-    varying = holders[(holders > 0) & (holders < 1)]
-    if fitted is None or not len(varying):
-        return Summary(n_sets, fitted.set_share if fitted else 0.0, 0.0, float("nan"), float("nan"), float("nan"))
-    runs = float(np.mean(layout.runs_per_set))
-    sd = float(np.sqrt(fitted.set_variance + fitted.residual_variance / runs))
-    spread = float(np.mean(varying * (1 - varying)))
-    z = float(ndtri(1 - level / (2 * n_books)) + ndtri(0.8))
-    smallest = z * sd / np.sqrt(n_sets * spread) if n_sets >= MIN_SETS else float("nan")
-    # Only the sum of books carries over to new sets; what a set is beyond it is noise here and unknown there.
-    heritable = n_sets * fitted.book_share * fitted.set_variance / sd**2 if sd > 0 else 0.0
-    accuracy = float(np.sqrt(fitted.book_share * heritable / (heritable + n_books)))
-    return Summary(
-        n_sets, fitted.set_share, fitted.book_share, float(np.sqrt(fitted.residual_variance)), float(smallest), accuracy
-    )
-
-
-__all__ = ["KINDS", "MIN_BLOCKS", "MIN_SETS", "Estimated", "Summary", "estimate_effects", "standardised_features"]
+__all__ = [
+    "KINDS", "MIN_BLOCKS", "MIN_SETS", "Estimated", "Ints", "Omnibus", "Setting", "Summary", "estimate_effects",
+    "standardised_features",
+]  # fmt: skip

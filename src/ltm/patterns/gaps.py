@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,14 +19,25 @@ from ltm.patterns.terms import Part, Term, difference
 from ltm.records import Variant
 
 HEAD = "head"
-Arms = tuple[list[int], list[int], list[int]]  # full, gaps, truncated: places in the layout
+DOSE, CURVE = "_dose", "gap_curve"
+_PLAIN_GAPS = ("gap", "base")  # not those with another order too
+_MIN_KIND_BLOCKS = 6  # for a slope of one kind of gaps
+
+
+class Arms(NamedTuple):
+    """The runs of one block by arm, as places in the layout."""
+
+    full: list[int]
+    gaps: list[int]
+    truncated: list[int]
+    filled: list[int]  # with gaps, and with more books in the room that they leave
 
 
 def gap_terms(layout: Layout) -> list[Term]:
     """Return the contrasts between sparse arms, their control and the full text."""
     blocks = _blocks(layout)
     variants = layout.variants
-    kinds = sorted({variants[i].gap_kind for _, gaps, _ in blocks for i in gaps} - {HEAD})
+    kinds = sorted({variants[i].gap_kind for block in blocks for i in block.gaps} - {HEAD})
     same = "the same amount of text without gaps"
     pooled = _same_dose(blocks, variants, kinds)
     terms = [Term("gaps_vs_truncated", f"gaps against {same}", pooled)]
@@ -36,38 +48,65 @@ def gap_terms(layout: Layout) -> list[Term]:
         ]
     heads = _same_dose(blocks, variants, [HEAD])
     terms.append(Term(f"{HEAD}_vs_truncated", f"heads of books against {same}", heads))
-    truncated = tuple(difference(cut, full) for full, _, cut in blocks if full and cut)
-    gapped = [(full, [i for i in gaps if variants[i].gap_kind != HEAD]) for full, gaps, _ in blocks]
+    truncated = tuple(difference(block.truncated, block.full) for block in blocks if block.full and block.truncated)
+    gapped = [(block, [i for i in block.gaps if variants[i].gap_kind != HEAD]) for block in blocks]
     terms.append(Term("truncated_vs_full", "less text (no gaps) against the full text", truncated))
     terms.append(
         Term(
             "gaps_vs_full",
             "text with gaps against the full text",
-            tuple(difference(gaps, full) for full, gaps in gapped if full and gaps),
+            tuple(difference(gaps, block.full) for block, gaps in gapped if block.full and gaps),
         )
     )
+    terms += [
+        Term(f"filled_vs_{name}", f"gaps filled with more books against {label}", tuple(parts))
+        for name, label, parts in (
+            ("gaps", "gaps alone", [difference(b.filled, gaps) for b, gaps in gapped if b.filled and gaps]),
+            ("full", "the full text", [difference(b.filled, b.full) for b in blocks if b.filled and b.full]),
+        )
+    ]
+    return [*terms, *_dose_terms(blocks, variants, kinds, pooled, same)]
+
+
+def _dose_terms(
+    blocks: Sequence[Arms], variants: Sequence[Variant], kinds: Sequence[str], pooled: tuple[Part, ...], same: str
+) -> list[Term]:
+    """Return the slope over the share left out, its curvature, and the slope of each kind of gaps."""
+    dosed = [_with_dose(part, variants) for part in pooled]
     label = f"change of gaps against {same}, per share of text left out"
-    terms.append(Term("gap_dose", label, tuple(_with_dose(part, variants) for part in pooled), slope=True))
+    terms = [Term("gap_dose", label, tuple(dosed), slope=True)]
+    dose = np.array([part.dose for part in dosed])
+    if len({round(float(d), 6) for d in dose}) > 2:
+        line = np.column_stack([np.ones(len(dose)), dose])
+        bend = dose**2 - line @ np.linalg.lstsq(line, dose**2, rcond=None)[0]
+        curved = tuple(Part(p.runs, p.weights, float(b)) for p, b in zip(dosed, bend, strict=True))
+        terms.append(Term(CURVE, "curvature over the share of text left out", curved, slope=True))
+    for kind in kinds if len(kinds) > 1 else []:
+        parts = tuple(_with_dose(part, variants) for part in _same_dose(blocks, variants, [kind]))
+        if len(parts) >= _MIN_KIND_BLOCKS:
+            terms.append(Term(f"{kind}{DOSE}", f"{kind}: {label}", parts, slope=True))
     return terms
 
 
 def _blocks(layout: Layout) -> list[Arms]:
-    found: dict[tuple[int, int], Arms] = defaultdict(lambda: ([], [], []))
+    found: dict[int, Arms] = defaultdict(lambda: Arms([], [], [], []))
     for place, variant in enumerate(layout.variants):
-        full, gaps, truncated = found[variant.block, variant.set_id]
-        if variant.gap_kind == "truncated":
-            truncated.append(place)
-        elif variant.density < 1.0:
-            gaps.append(place)
+        arms = found[variant.block]
+        if variant.arm == "filled":
+            arms.filled.append(place)
+        elif variant.gap_kind == "truncated":
+            arms.truncated.append(place)
+        elif variant.density < 1.0 and variant.arm in _PLAIN_GAPS:
+            arms.gaps.append(place)
         elif variant.arm == "base":
-            full.append(place)
-    return [found[key] for key in sorted(found) if found[key][1] or found[key][2]]
+            arms.full.append(place)
+    return [found[key] for key in sorted(found) if found[key].gaps or found[key].truncated or found[key].filled]
 
 
 def _same_dose(blocks: Sequence[Arms], variants: Sequence[Variant], kinds: Sequence[str]) -> tuple[Part, ...]:
     """Return gap runs against control runs of the same density, one part per block."""
     parts = []
-    for _, gaps, truncated in blocks:
+    for _, gaps, truncated, _ in blocks:
         densities = {variants[i].density for i in truncated}
         plus = [i for i in gaps if variants[i].density in densities and variants[i].gap_kind in kinds]
         matched = {variants[i].density for i in plus}

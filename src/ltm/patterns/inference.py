@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,13 @@ from ltm.store import fingerprint
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Sparse = Any  # scipy.sparse.csr_array; scipy has no types
 
 _CHUNK_CELLS = 2_000_000  # numbers held at once: 16 MB
+_SINGLE_FROM = 2e10  # multiplications from which single precision is enough and twice as fast
+_FEWEST_POOLED = 20  # statistics, and scores, that make a pool
+_TAIL_SD = 3.0  # of permutation sds: beyond it redraws are pooled
+_ENOUGH_HITS = 10
 _TIE = 1e-9  # relative: sums of the same numbers in another order count as equal
 
 
@@ -32,30 +38,83 @@ def stream(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng(int(fingerprint([seed, "patterns", *names]), 16))
 
 
-def permutation_p(coefficients: Floats, scores: Floats, strata: Ints, redraws: int, rng: np.random.Generator) -> Floats:
+def permutation_p(
+    coefficients: Floats | Sparse,
+    scores: Floats,
+    strata: Ints,
+    redraws: int,
+    rng: np.random.Generator,
+    inflation: Floats | None = None,
+    pooled: bool = False,
+) -> Floats:
     """Return two-sided p-values of linear statistics when scores are permuted within strata.
 
     Args:
-        coefficients: Shape (S, K): statistic k is `coefficients[:, k] @ scores`.
+        coefficients: Shape (S, K), dense or sparse: statistic k is `coefficients[:, k] @ scores`.
         scores: Shape (S,).
-        strata: Shape (S,): template of each set; scores move only inside their stratum.
+        strata: Shape (S,): sets that were drawn by one law; scores move only inside their stratum.
         redraws: Random permutations, the identity not counted.
         rng: Frozen stream.
+        inflation: Shape (K,): what the observed statistics are multiplied by before they are compared; default 1.
+        pooled: Statistics are alike after division by their permutation sd: where fewer than ten redraws of its own
+            reach a statistic, those of all K count, so that a p may be smaller than 1 / (redraws + 1).
 
     Returns:
-        Shape (K,), each in [1 / (redraws + 1), 1].
+        Shape (K,), each at most 1.
     """
-    observed = np.abs(coefficients.T @ scores)
-    hits = np.zeros(coefficients.shape[1], dtype=np.int64)
+    n_tests = coefficients.shape[1]
+    observed = np.abs(np.asarray(coefficients.T @ scores).ravel())
+    if inflation is not None:
+        observed = observed * inflation
     groups = [np.flatnonzero(strata == s) for s in np.unique(strata)]
+    spread = permutation_sd(coefficients, scores, groups)
+    pool = pooled and n_tests >= _FEWEST_POOLED and len(scores) >= _FEWEST_POOLED
+    single = float(np.prod([len(scores), n_tests, redraws], dtype=np.float64)) > _SINGLE_FROM
+    kind = np.float32 if single else np.float64
+    scores, turned = scores.astype(kind), coefficients.T.astype(kind)
+    floor = (observed * (1 - (2e-6 if single else _TIE)) - _TIE * 1e-3).astype(kind)
+    tail = (_TAIL_SD * spread).astype(kind) if pool else None
+    hits = np.zeros(n_tests, dtype=np.int64)
+    tails: list[Floats] = []
     chunk = max(1, min(redraws, _CHUNK_CELLS // max(1, *coefficients.shape)))
     for start in range(0, redraws, chunk):
         size = min(chunk, redraws - start)
-        drawn = np.empty((size, len(scores)))
+        drawn = np.empty((size, len(scores)), dtype=kind)
         for rows in groups:
             drawn[:, rows] = rng.permuted(np.tile(scores[rows], (size, 1)), axis=1)
-        hits += _hits(drawn @ coefficients, observed)
-    return np.asarray((1 + hits) / (1 + redraws), dtype=np.float64)
+        reached = np.abs(np.asarray(turned @ drawn.T))
+        hits += np.sum(reached >= floor[:, None], axis=1)
+        if tail is not None:
+            test, draw = np.nonzero(reached > tail[:, None])
+            tails.append((reached[test, draw] / np.maximum(spread[test], 1e-300)).astype(np.float64))
+    p = (1 + hits) / (1 + redraws)
+    if tail is not None:
+        p = _with_pool(p, hits, observed / np.maximum(spread, 1e-300), np.concatenate(tails), redraws * n_tests)
+    return np.asarray(p, dtype=np.float64)
+
+
+def _with_pool(p: Floats, hits: Ints, observed: Floats, tails: Floats, n_pooled: int) -> Floats:
+    """Return p-values with those of few hits replaced by the share of all redraws of all statistics that reach them."""
+    ordered = np.sort(tails)
+    reached = len(ordered) - np.searchsorted(ordered, observed * (1 - 1e-6), side="left")
+    shared = (1 + reached) / (1 + n_pooled)
+    few = (hits < _ENOUGH_HITS) & (observed > _TAIL_SD)
+    return np.where(few, np.minimum(p, shared), p)
+
+
+def permutation_sd(coefficients: Floats | Sparse, scores: Floats, groups: Sequence[Ints]) -> Floats:
+    """Return the exact standard deviation of each statistic over all permutations within groups, shape (K,)."""
+    total = np.zeros(coefficients.shape[1])
+    for rows in groups:
+        if len(rows) < 2:
+            continue
+        part = coefficients[rows]
+        if isinstance(part, np.ndarray):
+            squares, sums = np.sum(part**2, axis=0), np.sum(part, axis=0)
+        else:
+            squares, sums = np.asarray((part * part).sum(axis=0)).ravel(), np.asarray(part.sum(axis=0)).ravel()
+        total += np.maximum(squares - sums**2 / len(rows), 0.0) * float(np.var(scores[rows], ddof=1))
+    return np.asarray(np.sqrt(total), dtype=np.float64)
 
 
 def within_block_p(

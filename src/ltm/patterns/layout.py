@@ -1,9 +1,8 @@
-"""The algebra of the split-plot layout: arms taken out of the scores, and sets as the units that are left.
+"""The algebra of the split-plot layout: arms beside the scores, and sets as the units of books.
 
 Books are given to whole sets, so a set is one observation however many runs it holds; treating its runs as independent
-rows finds false books in nearly every study. Arms (order, gap kind, density) differ inside a set and are regressed out
-first. The same regression is applied to the membership, so that the contrasts of books stay unbiased where cells are
-small or runs are missing (Frisch-Waugh-Lovell).
+rows finds false books in nearly every study. Arms (order, gap kind, density, spacing) differ inside a set and are
+fitted beside the books, so that the contrasts of books stay unbiased where cells are small or runs are missing.
 
 Legend: n runs, S sets, B books, q columns of arms.
 """
@@ -12,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from ltm.patterns.table import Floats, Ints, Table
 from ltm.records import Variant
 
 _RANK_TOLERANCE = 1e-9
+Sparse = Any  # scipy.sparse.csr_array; scipy has no types
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Layout:
     strata: Ints  # (S,) sets with the same number are exchangeable
     arms: Floats  # (n, q) orthonormal columns that span the arms
     book_ids: tuple[str, ...]  # (B,) ascending
-    membership: Floats  # (S, B) 1 where the set holds the book
+    membership: Sparse  # (S, B) where the set holds the book: usual size of a set / size of this set
 
     def set_means(self, values: Floats) -> Floats:
         """Return the mean over each set's runs; shape (n, ...) -> (S, ...)."""
@@ -46,14 +47,15 @@ class Layout:
         """Return values per run, shape (n, ...), with the arms regressed out."""
         return np.asarray(values - self.arms @ (self.arms.T @ values), dtype=np.float64)
 
-    def set_scores(self, score: Floats) -> Floats:
-        """Return one score per set, shape (S,): the mean of what its runs score beyond their arms."""
-        return self.set_means(self.without_arms(score))
+    @property
+    def holders(self) -> Ints:
+        """Return the number of sets that hold each book, shape (B,)."""
+        return np.bincount(self.membership.indices, minlength=len(self.book_ids)).astype(np.int64)
 
-    def projector(self) -> Floats:
-        """Return G, shape (S, S): what the set scores keep of a quantity that belongs to whole sets."""
-        set_arms = self.set_means(self.arms)
-        return np.eye(len(self.set_ids)) - set_arms @ (set_arms * self.runs_per_set[:, None]).T
+    def n_arm_sets(self) -> float:
+        """Return how many degrees of freedom between sets the arms use up."""
+        singular = np.linalg.svd(self.set_means(self.arms) * np.sqrt(self.runs_per_set)[:, None], compute_uv=False)
+        return float(np.sum(singular**2))
 
 
 def make_layout(table: Table, score: Floats) -> Layout:
@@ -61,22 +63,36 @@ def make_layout(table: Table, score: Floats) -> Layout:
     rows = np.flatnonzero(np.isfinite(score)).astype(np.int64)
     variants = tuple(table.variant(int(row)) for row in rows)
     set_ids, set_of = np.unique(np.array([v.set_id for v in variants], dtype=np.int64), return_inverse=True)
-    books: list[set[str]] = [set() for _ in set_ids]
     templates: list[set[str]] = [set() for _ in set_ids]
-    for variant, place in zip(variants, set_of, strict=True):
-        books[place].update(variant.book_ids)
-        templates[place].add(variant.template)
-    book_ids = tuple(sorted(set().union(*books)))
-    column = {book_id: i for i, book_id in enumerate(book_ids)}
-    membership = np.zeros((len(set_ids), len(book_ids)))
-    for place, members in enumerate(books):
-        membership[place, [column[b] for b in members]] = 1.0
+    first: dict[int, Variant] = {}
+    for variant, place in zip(variants, set_of.tolist(), strict=True):
+        first.setdefault(place, variant)  # variants of one set have the same books
+        templates[place].add(f"{variant.round}/{variant.template}/{variant.law}")
+    book_ids, membership = _membership([first[i].book_ids for i in range(len(set_ids))])
     labels = ["+".join(sorted(t)) for t in templates]
-    strata = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    strata = np.unique(labels, return_inverse=True)[1].astype(np.int64) if labels else np.zeros(0, dtype=np.int64)
     return Layout(
         rows, variants, set_ids, set_of.astype(np.int64), np.bincount(set_of).astype(np.float64), strata,
         _basis(_arm_columns(variants, strata[set_of])), book_ids, membership,
     )  # fmt: skip
+
+
+def _membership(books: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], Sparse]:
+    """Return the books of all sets, ascending, and the (S, B) matrix of their shares.
+
+    All runs have one budget of tokens, so in a set of more books each gets less: its entry is smaller in proportion.
+    """
+    from scipy import sparse
+
+    members = [sorted(set(held)) for held in books]
+    book_ids = tuple(sorted(set().union(*members))) if members else ()
+    column = {book_id: i for i, book_id in enumerate(book_ids)}
+    sizes = np.array([len(held) for held in members], dtype=np.int64)
+    usual = float(np.median(sizes)) if len(sizes) else 0.0
+    indices = np.fromiter((column[b] for held in members for b in held), dtype=np.int64, count=int(sizes.sum()))
+    values = np.repeat(usual / np.maximum(sizes, 1), sizes)
+    pointers = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return book_ids, sparse.csr_array((values, indices, pointers), shape=(len(members), len(book_ids)))
 
 
 def _arm_columns(variants: Sequence[Variant], strata: Ints) -> Floats:
@@ -84,19 +100,23 @@ def _arm_columns(variants: Sequence[Variant], strata: Ints) -> Floats:
 
     Kind and dose enter additively: a mean per (kind, density) cell would swallow the sets of small cells whole.
     """
-    cells = [(int(s), v.arm, v.order) for s, v in zip(strata, variants, strict=True)]
-    columns = [np.array([c == cell for c in cells], dtype=np.float64) for cell in sorted(set(cells))]
-    sparse = np.array([v.density < 1.0 for v in variants])
-    control = np.array([v.gap_kind == "truncated" for v in variants])
+    labels = [f"{int(s)}\t{v.arm}\t{v.order}\t{v.spacing}" for s, v in zip(strata, variants, strict=True)]
+    names, cell = np.unique(labels, return_inverse=True) if labels else (np.zeros(0), np.zeros(0, dtype=np.int64))
+    cells = np.zeros((len(variants), len(names)))
+    cells[np.arange(len(variants)), cell] = 1.0
+    sparse = np.array([v.density < 1.0 for v in variants], dtype=bool)
+    control = np.array([v.gap_kind == "truncated" for v in variants], dtype=bool)
     dose = np.array([1.0 - v.density for v in variants])
     kinds = sorted({v.gap_kind for v, s in zip(variants, sparse, strict=True) if s})
-    columns += [np.array([v.gap_kind == kind for v in variants], dtype=np.float64) * sparse for kind in kinds]
+    columns = [np.array([v.gap_kind == kind for v in variants], dtype=np.float64) * sparse for kind in kinds]
     columns += [dose * (sparse & control), dose * (sparse & ~control)]
-    return np.column_stack(columns)
+    return np.column_stack([cells, *columns])
 
 
 def _basis(columns: Floats) -> Floats:
     """Return orthonormal columns with the same span."""
+    if not columns.size:
+        return columns
     u, singular, _ = np.linalg.svd(columns, full_matrices=False)
     return np.asarray(u[:, singular > _RANK_TOLERANCE * max(1.0, singular[0])], dtype=np.float64)
 

@@ -20,6 +20,7 @@ _ABILITIES = {
 _UNITS = {
     "seed": ("seed sd", "σ повторов"),
     "residual": ("residual sd", "остаточной σ"),
+    "score": ("points of the score", "единиц оценки"),
     "none": ("units", "ед."),
 }
 _ORDERS = {
@@ -30,6 +31,12 @@ _ORDERS = {
     "given": ("the library's own order", "порядок самой библиотеки"),
     "readability_up": ("from easy to hard books", "от лёгких книг к трудным"),
     "readability_down": ("from hard to easy books", "от трудных книг к лёгким"),
+    "genre_blocked": ("genre after genre", "жанр за жанром"),
+    "genre_interleaved": ("genres in turns", "жанры вперемежку"),
+    "similarity_chain": ("like next to like", "похожее рядом с похожим"),
+    "anti_chain": ("unlike next to unlike", "непохожее рядом с непохожим"),
+    "in_turns": ("books read in turns", "книги по очереди, отрывок за отрывком"),
+    "repetition": ("spaced repetition", "повторение с промежутками"),
 }
 _GAPS = {
     "gaps": ("text with gaps", "текст с пропусками"),
@@ -40,6 +47,7 @@ _GAPS = {
     "truncated": ("the same amount of text without gaps", "столько же текста без пропусков"),
     "less": ("less text, without gaps", "меньше текста, но без пропусков"),
     "full": ("the full text", "полный текст"),
+    "filled": ("gaps filled with more books", "пропуски, заполненные другими книгами"),
 }
 # Known features of books; another name is shown as it is written.
 _FEATURES = {
@@ -114,7 +122,7 @@ def _russian_form(count: int) -> int:
 
 def units_compared(kind: str, count: int, language: Language) -> str:
     """Return how many sets, books or blocks an effect rests on."""
-    english = {"book": "set", "feature": "book"}.get(kind, "block")
+    english = {"book": "set", "feature": "book", "interaction": "set"}.get(kind, "block")
     if language == "en":
         return f"{count} {english}" + ("" if count == 1 else "s")
     forms = {
@@ -132,12 +140,14 @@ def out_of(kind: str, count: int, language: Language) -> str:
         "feature": ("feature", "features"),
         "order": ("comparison of orders", "comparisons of orders"),
         "gap": ("comparison of gaps", "comparisons of gaps"),
+        "interaction": ("combination", "combinations"),
     }[kind]
     russian = {
         "book": ("книги", "книг"),
         "feature": ("признака", "признаков"),
         "order": ("сравнения порядков", "сравнений порядков"),
         "gap": ("сравнения пропусков", "сравнений пропусков"),
+        "interaction": ("сочетания", "сочетаний"),
     }[kind]
     if language == "en":
         return f"{count} {english[0 if count == 1 else 1]}"

@@ -1,9 +1,16 @@
-"""Terms for the order of books: one order against another, and which kinds of books had better come late.
+"""Terms for the order of books: one order against another, and which kinds of books had better come when.
 
 A random order and its exact reverse are equally random, so they do not differ on average. What their difference can
-tell is position: if books of a kind are better late, then the one of the two orders that has them later wins. The
-difference between both is therefore regressed on the difference of the position-weighted feature (linear kernel from
--1, first, to +1, last), which the pair maximises at equal cost.
+tell is position. A position's weight comes first from the schedule: the share of each step in the final weights of
+AdamW (learning rate x what weight decay leaves of it until the end), since an order matters only as far as the end
+still remembers it. What a straight line, a curve or the first and last tenth of the stream tell beyond that kernel is
+asked second. Which class of books stands before which is asked for at most eight classes, never for single books.
+
+Two sources are joined, each with a randomisation test of its own: runs of one block that differ in their order, and
+sets that differ in their random order.
+
+Sources: Bergsma et al. (training re-evaluation curves follow AdamW's averaging coefficients); order-of-addition designs
+(pairwise order); Stouffer for the joint p.
 """
 
 from __future__ import annotations
@@ -13,28 +20,92 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ltm.patterns.layout import Layout
+from ltm.patterns import mixed
+from ltm.patterns.books import Contrast, set_contrasts
+from ltm.patterns.describe import Described
+from ltm.patterns.layout import Layout, interval
 from ltm.patterns.table import Floats
-from ltm.patterns.terms import Part, Term, difference
+from ltm.patterns.terms import MIN_BLOCKS, Estimate, Part, Term, difference, evaluate, usable
 from ltm.records import Variant
 
-LATE = "late:"
+KERNEL, LATE, MIDDLE, FIRST, LAST = "kernel:", "late:", "middle:", "first:", "last:"
+BEFORE, ADJACENCY = " before ", "adjacency"
 _RANDOM = ("random", "reverse")
+_GRID = 1000  # points of the stream at which weights of positions are compared
+_MIN_BETWEEN_SETS = 20  # sets whose random orders are compared with each other
+_TINY = 1e-9
 
 
-def order_terms(layout: Layout, features: Mapping[str, Mapping[str, float]]) -> list[Term]:
-    """Return the contrasts between orders, and one position term per feature.
+def schedule_kernel(rates: Floats, weight_decay: float) -> Floats:
+    """Return the weight of each training step in the final weights, mean 1, shape of `rates`.
+
+    AdamW adds rate x update and multiplies what is there by (1 - rate x decay) at every step.
+    """
+    left = np.concatenate([np.cumsum(np.log1p(-np.minimum(rates * weight_decay, 0.999999))[::-1])[::-1][1:], [0.0]])
+    weight = rates * np.exp(left)
+    return np.asarray(weight / max(float(weight.mean()), 1e-300), dtype=np.float64)
+
+
+def position_weights(kernel: Floats | None) -> dict[str, Floats]:
+    """Return prefix -> weight of each point of the stream, mean 0; each beyond those before it.
+
+    Args:
+        kernel: Weight of each part of the stream; None or constant = unknown, then the straight line comes first.
+    """
+    place = (np.arange(_GRID) + 0.5) / _GRID
+    found: dict[str, Floats] = {}
+    shapes = {LATE: 2.0 * place - 1.0, MIDDLE: -((2.0 * place - 1.0) ** 2)}
+    if kernel is not None and len(kernel) and np.std(kernel) > 1e-3 * abs(float(np.mean(kernel))):
+        shapes = {KERNEL: np.interp(place, (np.arange(len(kernel)) + 0.5) / len(kernel), kernel), **shapes}
+    shapes |= {FIRST: (place < 0.1).astype(np.float64), LAST: (place >= 0.9).astype(np.float64)}
+    before: list[Floats] = []
+    for name, shape in shapes.items():
+        weight = shape - shape.mean()
+        for other in before:
+            weight = weight - other * (weight @ other) / (other @ other)
+        if np.sqrt(np.mean(weight**2)) < 0.02 * float(np.std(shape)):
+            continue  # the kernel is nearly this shape itself
+        before.append(weight)
+        found[name] = weight
+    return found
+
+
+def primary(name: str, has_kernel: bool) -> bool:
+    """Return whether a term is asked first; shapes beyond the first are a family of their own."""
+    return not name.startswith((LATE, MIDDLE, FIRST, LAST) if has_kernel else (MIDDLE, FIRST, LAST))
+
+
+def order_estimates(
+    layout: Layout,
+    score: Floats,
+    known: Described,
+    kernel: Floats | None,
+    solved: mixed.Solved | None,
+    redraws: int,
+    rng: np.random.Generator,
+) -> list[Estimate]:
+    """Return the contrasts between orders and the terms of position, precedence and adjacency.
 
     Args:
         layout: Runs of one ability.
-        features: feature -> book_id -> value, standardised over the library.
+        score: Shape (n,).
+        known: Features and classes of the layout's books.
+        kernel: See `position_weights`.
+        solved: The mixed model, for comparing sets with each other; None = blocks only.
+        redraws: Redraws behind a p-value.
+        rng: Frozen stream.
     """
-    blocks = _blocks(layout)
-    return [*_contrasts(blocks), *_late_terms(blocks, layout, features)]
+    blocks = ordered_blocks(layout)
+    ready = [term for term in _contrasts(blocks) if usable(term)]
+    found = evaluate("order", ready, score, redraws, rng) if ready else []
+    names, labels, doses = run_doses(layout, known, position_weights(kernel))
+    if names:
+        found += _of_doses(layout, score, blocks, (names, labels, doses), solved, redraws, rng)
+    return found
 
 
-def _blocks(layout: Layout) -> list[dict[str, list[int]]]:
-    """Return, per block and init seed, the places in the layout of the full-text runs of each order."""
+def ordered_blocks(layout: Layout) -> list[dict[str, list[int]]]:
+    """Return, per block and set, the places in the layout of the full-text runs of each order."""
     found: dict[tuple[int, int], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for place, variant in enumerate(layout.variants):
         if variant.density >= 1.0 and variant.gap_kind == "none":
@@ -59,25 +130,151 @@ def _contrasts(blocks: Sequence[Mapping[str, list[int]]]) -> list[Term]:
     return terms
 
 
-def _late_terms(
-    blocks: Sequence[Mapping[str, list[int]]], layout: Layout, features: Mapping[str, Mapping[str, float]]
-) -> list[Term]:
-    pairs = [(block["random"], block["reverse"]) for block in blocks if "random" in block and "reverse" in block]
-    terms = []
-    for feature in sorted(features):
-        lateness = {
-            i: late_weight(layout.variants[i], features[feature]) for pair in pairs for i in (*pair[0], *pair[1])
-        }
-        spread = float(np.std(list(lateness.values()))) if lateness else 0.0
-        if spread <= 1e-12:
+def run_doses(layout: Layout, known: Described, weights: Mapping[str, Floats]) -> tuple[list[str], list[str], Floats]:
+    """Return (names, labels, doses (n, K)) of every position term; 0 for runs whose order was not random."""
+    place = {book_id: i for i, book_id in enumerate(known.book_ids)}
+    pairs = [(a, b) for a in range(len(known.class_names)) for b in range(a + 1, len(known.class_names))]
+    names = [prefix + feature for prefix in weights for feature in known.names]
+    labels = [_label(prefix, feature.replace("_", " ")) for prefix in weights for feature in known.names]
+    names += [f"{known.class_names[a]}{BEFORE}{known.class_names[b]}" for a, b in pairs]
+    labels += [f"{known.class_names[a]}{BEFORE}{known.class_names[b]}" for a, b in pairs]
+    if len(known.names) > 1:
+        names, labels = [*names, ADJACENCY], [*labels, "like books next to each other"]
+    doses = np.zeros((len(layout.rows), len(names)))
+    made: dict[str, Floats] = {}
+    for row, variant in enumerate(layout.variants):
+        if variant.order not in _RANDOM or variant.spacing != 1 or len(variant.book_ids) < 2:
             continue
-        parts = []
-        for plus, minus in pairs:
-            dose = np.mean([lateness[i] for i in plus]) - np.mean([lateness[i] for i in minus])
-            base = difference(plus, minus)
-            parts.append(Part(base.runs, base.weights, float(dose) / spread))
-        terms.append(Term(LATE + feature, f"{feature} late in the order", tuple(parts)))
-    return terms
+        if variant.variant_id not in made:
+            at = np.array([place[b] for b in variant.book_ids])
+            made[variant.variant_id] = _doses(known, at, weights, pairs)
+        doses[row] = made[variant.variant_id]
+    shown = np.flatnonzero(np.ptp(doses, axis=0) > _TINY)
+    return [names[k] for k in shown], [labels[k] for k in shown], doses[:, shown]
+
+
+def _label(prefix: str, feature: str) -> str:
+    return {
+        KERNEL: f"{feature} where the schedule remembers most",
+        LATE: f"{feature} late in the order",
+        MIDDLE: f"{feature} in the middle of the order",
+        FIRST: f"{feature} in the first tenth",
+        LAST: f"{feature} in the last tenth",
+    }[prefix]
+
+
+def _doses(known: Described, at: Floats, weights: Mapping[str, Floats], pairs: Sequence[tuple[int, int]]) -> Floats:
+    """Return the dose of every term for one order; `at` are the places of its books in `known`."""
+    n = len(at)
+    values = known.values[at]
+    edges = np.linspace(0, _GRID, n + 1)
+    found = []
+    for weight in weights.values():
+        total = np.interp(edges, np.arange(_GRID + 1), np.concatenate([[0.0], np.cumsum(weight)]))
+        found.append(np.diff(total) / np.diff(edges) @ values / n)  # mean weight of each book's stretch
+    classes = known.classes[at]
+    if pairs:
+        member = classes[:, None] == np.arange(len(known.class_names))[None, :]
+        count, seen = member.sum(axis=0), np.cumsum(member, axis=0)
+        before = member.astype(np.float64).T @ (seen - member)  # [b, a]: pairs with a in front of b
+        several = np.maximum(np.outer(count, count), 1)
+        found.append(np.array([(before[b, a] - before[a, b]) / several[a, b] for a, b in pairs]))
+    if len(known.names) > 1:
+        size = np.sqrt(np.sum(values**2, axis=1))
+        unit = values / np.maximum(size, _TINY)[:, None]
+        neighbours = float(np.mean(np.sum(unit[1:] * unit[:-1], axis=1)))
+        total = np.sum(unit, axis=0)
+        everyone = (float(total @ total) - n) / (n * (n - 1))
+        found.append(np.array([neighbours - everyone]))
+    return np.concatenate(found)
+
+
+def _of_doses(
+    layout: Layout,
+    score: Floats,
+    blocks: Sequence[Mapping[str, list[int]]],
+    terms: tuple[list[str], list[str], Floats],
+    solved: mixed.Solved | None,
+    redraws: int,
+    rng: np.random.Generator,
+) -> list[Estimate]:
+    names, labels, doses = terms
+    random = np.array([v.order in _RANDOM and v.spacing == 1 for v in layout.variants])
+    spread = np.maximum(doses[random].std(axis=0), _TINY)
+    doses = doses / spread
+    groups = [[i for order in _RANDOM for i in block.get(order, [])] for block in blocks]
+    inside: dict[str, Estimate] = {}
+    ready = [
+        Term(name, label, _parts(groups, doses[:, k]))
+        for k, (name, label) in enumerate(zip(names, labels, strict=True))
+    ]
+    ready = [term for term in ready if usable(term)]
+    if ready:
+        inside = {e.name: e for e in evaluate("order", ready, score, redraws, rng)}
+    between, where = _between(layout, doses, random, solved, redraws, rng)
+    found = []
+    for k, (name, label) in enumerate(zip(names, labels, strict=True)):
+        at = where.get(k)
+        joined = _joined(name, label, inside.get(name), between, at, len(layout.set_ids))
+        if joined is not None:
+            found.append(joined)
+    return found
+
+
+def _parts(groups: Sequence[Sequence[int]], dose: Floats) -> tuple[Part, ...]:
+    """Return one part per block: its runs weighted by how far their dose lies from the block's mean."""
+    parts = []
+    for runs in groups:
+        centred = dose[list(runs)] - dose[list(runs)].mean() if len(runs) > 1 else np.zeros(1)
+        size = float(np.sqrt(np.sum(centred**2)))
+        if size > _TINY:
+            parts.append(Part(tuple(runs), tuple((centred / size).tolist()), size))
+    return tuple(parts)
+
+
+def _between(
+    layout: Layout,
+    doses: Floats,
+    random: Floats,
+    solved: mixed.Solved | None,
+    redraws: int,
+    rng: np.random.Generator,
+) -> tuple[Contrast | None, dict[int, int]]:
+    """Return what the random orders of different sets say, and the place of each term in it."""
+    if solved is None:
+        return None, {}
+    columns = layout.set_means(doses * random[:, None])
+    scaled = columns * solved.problem.root[:, None]
+    information = np.sum(scaled * (solved.projector @ scaled), axis=0)
+    wide = np.sum(np.abs(columns - np.median(columns, axis=0)) > _TINY, axis=0)
+    shown = np.flatnonzero((information > 1.0) & (wide >= _MIN_BETWEEN_SETS))
+    if not len(shown):
+        return None, {}
+    df = max(2.0, len(layout.set_ids) - layout.n_arm_sets() - 1.0)
+    contrast = set_contrasts(solved, columns[:, shown], np.zeros(len(shown)), redraws, rng, df)
+    return contrast, {int(k): i for i, k in enumerate(shown)}
+
+
+def _joined(
+    name: str, label: str, inside: Estimate | None, between: Contrast | None, at: int | None, n_sets: int
+) -> Estimate | None:
+    """Join both sources by their exactness; p by Stouffer, as they are independent."""
+    from scipy.special import ndtr, ndtri
+
+    if between is None or at is None:
+        return inside
+    one = (float(between.estimate[at]), float(between.se[at]), float(between.p[at]))
+    if inside is None or inside.n < MIN_BLOCKS or inside.se <= 0:
+        low, high = interval(one[0], one[1], between.df)
+        return Estimate("order", name, label, *one[:2], float(low), float(high), one[2], one[0], n_sets)
+    both = [one, (inside.estimate, inside.se, inside.p)]
+    exact = np.array([1.0 / se**2 for _, se, _ in both])
+    estimate = float(sum(w * e for w, (e, _, _) in zip(exact, both, strict=True)) / exact.sum())
+    z = [float(np.sign(e)) * float(-ndtri(min(1.0, p) / 2.0)) for e, _, p in both]
+    p = float(2.0 * ndtr(-abs(np.sqrt(exact) @ np.array(z)) / np.sqrt(exact.sum())))
+    se = float(1.0 / np.sqrt(exact.sum()))
+    low, high = interval(estimate, se, between.df)
+    return Estimate("order", name, label, estimate, se, float(low), float(high), p, estimate, n_sets)
 
 
 def late_weight(variant: Variant, values: Mapping[str, float]) -> float:

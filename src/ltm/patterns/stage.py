@@ -6,7 +6,6 @@ Reads: Variant, Run, Measure, Reliability and Book rows. Writes: `patterns/effec
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from ltm.patterns.section import PatternsSection
@@ -14,7 +13,7 @@ from ltm.progress import Progress
 from ltm.records import Effect, Ranked
 from ltm.store import WorkFolder, as_json, read_json, read_rows, write_json, write_rows
 
-VERSION = 2
+VERSION = 3
 
 
 def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progress) -> Any:
@@ -27,61 +26,22 @@ def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progr
         StoreError: an earlier stage's file is missing or damaged.
         DataError: no run has a score, or rows contradict each other.
     """
-    from ltm.patterns.effects import estimate_effects
-    from ltm.patterns.ranking import rank
+    from ltm.patterns.analysis import analyse, findings
+    from ltm.patterns.context import read_context
     from ltm.patterns.table import make_table, read_input
 
     task = progress.task("patterns", 3, "steps")
-    rows = read_input(work)
-    table = make_table(rows)
+    table = make_table(read_input(work))
+    context = read_context(work, table.variants)
     task.advance(note="scores read")
-    estimated = estimate_effects(table, rows.books, section.level, section.redraws, seed)
+    analysis = analyse(section, table, context, seed)
     task.advance(note="effects estimated")
-    ranking = rank(table, section.level)
-    found = _findings(section, table, estimated, ranking)
-    write_rows(work.path("patterns", "effects.parquet"), estimated.effects, Effect)
-    write_rows(work.path("patterns", "ranking.parquet"), ranking.rows, Ranked)
+    found = findings(section, analysis)
+    write_rows(work.path("patterns", "effects.parquet"), analysis.estimated.effects, Effect)
+    write_rows(work.path("patterns", "ranking.parquet"), analysis.ranking.rows, Ranked)
     write_json(work.path("patterns", "findings.json"), found)
     task.advance(note=f"{len(found['findings'])} findings")
     return found
-
-
-def _findings(section: PatternsSection, table: Any, estimated: Any, ranking: Any) -> dict[str, Any]:
-    from ltm.patterns import words
-    from ltm.patterns.locale import rounded
-
-    abilities = {}
-    for name, facts in table.abilities.items():
-        summary = asdict(estimated.summaries[name]) if name in estimated.summaries else {}
-        values = {**asdict(facts), **summary}
-        abilities[name] = {
-            key: rounded(value) if isinstance(value, float) else list(value) if isinstance(value, tuple) else value
-            for key, value in values.items()
-        }
-    return {
-        "level": section.level,
-        "redraws": section.redraws,
-        "n_runs": len(table.run_ids),
-        "n_variants": len(table.variants),
-        "n_sets": len({v.set_id for v in table.variants}),
-        "n_blocks": len({v.block for v in table.variants}),
-        "dropped": table.dropped,
-        "abilities": abilities,
-        "findings": words.findings(estimated.effects, table.abilities),
-        "not_told_apart": words.not_told_apart(estimated.effects, table.abilities),
-        "notes": words.notes(table, estimated, ranking),
-        "ranked_by": list(ranking.by),
-        "n_tied_with_best": sum(row.tied_with_best for row in ranking.rows),
-        "top": [_placed(row) for row in ranking.rows[: section.top]],
-    }
-
-
-def _placed(row: Ranked) -> dict[str, Any]:
-    from ltm.patterns.locale import rounded
-
-    values = as_json(row)
-    values["abilities"] = {name: rounded(value) for name, value in row.abilities.items()}
-    return {key: rounded(value) if isinstance(value, float) else value for key, value in values.items()}
 
 
 def report(work: WorkFolder) -> dict[str, Any]:
@@ -90,6 +50,9 @@ def report(work: WorkFolder) -> dict[str, Any]:
     Raises:
         StoreError: the stage is not finished, or its files are damaged.
     """
+    from ltm.patterns.analysis import placed
+
     found = read_json(work.path("patterns", "findings.json"))
     effects = read_rows(work.path("patterns", "effects.parquet"), Effect)
-    return {**found, "effects": [as_json(effect) for effect in effects]}
+    ranked = read_rows(work.path("patterns", "ranking.parquet"), Ranked)
+    return {**found, "effects": [as_json(effect) for effect in effects], "variants": placed(ranked)}

@@ -1,7 +1,7 @@
 """One score per run and ability, in seed standard deviations: the table that every estimate starts from.
 
 Reads: `sets/variants.parquet` (Variant), `runs/*/run.json` (Run), `scores/measures.parquet` (Measure),
-`scores/reliability.parquet` (Reliability), `books/catalogue.parquet` (Book).
+`scores/reliability.parquet` (Reliability).
 
 Families of items have different scales, so each is divided by its own seed standard deviation before the mean over
 families is taken. Families that did not pass the admission gate are left out; an ability without any admitted family
@@ -38,7 +38,7 @@ class Ability:
     """What is known about one ability before any effect is estimated.
 
     `unit` says what one unit of the score is: `seed` (standard deviation between seeds), `residual` (standard
-    deviation within sets, where the seed's is unknown) or `none` (the score cannot be scaled).
+    deviation within sets, where the seed's is unknown), `score` (as it was given) or `none` (it cannot be scaled).
     """
 
     name: str
@@ -50,6 +50,7 @@ class Ability:
     n_runs: int
     n_missing: int  # runs without a usable score
     constant: bool
+    seed_sd: float = 1.0  # what one seed standard deviation (`residual`: of what is left within sets) is in the score
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class Table:
     def variant(self, row: int) -> Variant:
         """Return the variant that a row was trained on."""
         return self.variants[int(self.variant_of[row])]
+
+    def standard(self, name: str) -> Floats:
+        """Return the scores of an ability in seed standard deviations, so that abilities can be averaged."""
+        return np.asarray(self.scores[name] / self.abilities[name].seed_sd, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,11 @@ def read_input(work: WorkFolder) -> Rows:
         StoreError: a file is missing or damaged.
         DataError: a file holds other columns.
     """
-    catalogue = read_rows(work.path("books", "catalogue.parquet"), Book)
     return Rows(
         variants=read_rows(work.path("sets", "variants.parquet"), Variant),
         runs=read_runs(work),
         measures=read_rows(work.path("scores", "measures.parquet"), Measure),
         reliability=read_rows(work.path("scores", "reliability.parquet"), Reliability),
-        books={book.book_id: book for book in catalogue},
     )
 
 
@@ -138,8 +141,8 @@ def make_table(rows: Rows) -> Table:
     values, n_effects = _without_seeds(values, runs)
     scores: dict[str, Floats] = {}
     abilities: dict[str, Ability] = {}
-    for name in SCORED:
-        if name in values:
+    for name in (*SCORED, *sorted(set(values) - set(SCORED))):
+        if any(values.get(name, {}).values()):
             scores[name], abilities[name] = _score(
                 name, values[name], run_ids, variant_of, sets, rows.reliability, n_effects
             )
@@ -169,9 +172,6 @@ def _values(measures: Sequence[Measure], dropped: Counter[str]) -> dict[str, dic
     """Return ability -> family -> run_id -> value, finite values only."""
     values: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in measures:
-        if row.ability not in SCORED:
-            dropped["measures of an unknown ability"] += 1
-            continue
         if not math.isfinite(row.value):
             dropped["measures that are not a number"] += 1
             continue
@@ -238,12 +238,11 @@ def _score(
     # A run that lacks a family would be scored on another scale than the rest, so it has no score at all.
     score = np.mean(columns, axis=0)
     finite = np.isfinite(score)
+    n_finite = int(finite.sum())
     spread = float(np.std(score[finite])) if finite.any() else 0.0
     constant = spread <= _TINY * max(1.0, float(np.max(np.abs(score[finite]), initial=0.0)))
     unit, unit_sd = _unit(score, variant_of, sets, known_sd, len(used), n_effects) if not constant else ("none", 1.0)
-    facts = Ability(
-        name, admitted, reason, tuple(used), unit, unit_sd, int(finite.sum()), int((~finite).sum()), constant
-    )
+    facts = Ability(name, admitted, reason, tuple(used), unit, unit_sd, n_finite, len(score) - n_finite, constant)
     return score / unit_sd, facts
 
 
@@ -274,6 +273,11 @@ def _unit(
             return "seed", replicate_sd
     sd = _residual_sd(score, sets)
     return ("residual", sd) if sd > _TINY else ("none", 1.0)
+
+
+def seed_unit(score: Floats, variant_of: Ints, sets: Ints) -> tuple[str, float]:
+    """Return (`seed` or `residual`, standard deviation) of scores whose seed noise is not known from elsewhere."""
+    return _unit(score, variant_of, sets, False, 1, 0)
 
 
 def _within_sd(values: Floats, groups: Ints, n_effects: int = 0) -> tuple[float, int]:

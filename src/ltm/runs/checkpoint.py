@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,40 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ltm.errors import StoreError
+from ltm.errors import DamagedError, StoreError
 from ltm.model.gpt import GPT
 from ltm.model.sizes import ModelConfig
 from ltm.runs.train import Trainer, TrainState
+from ltm.seal import BLANK, is_whole, sealed
 from ltm.store import WorkFolder, write_bytes
 
 WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 
 
-def save_weights(path: Path, weights: dict[str, torch.Tensor], config: ModelConfig) -> None:
-    """Write a model's weights with its shape in the file's metadata."""
+def save_weights(path: Path, weights: dict[str, torch.Tensor], config: ModelConfig) -> str:
+    """Write a model's weights with its shape in the file's metadata; returns their digest (see `digest_of`)."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_bytes(path, save(tensors, {"config": json.dumps(dataclasses.asdict(config))}))
+    write_bytes(path, sealed(save(tensors, {"config": json.dumps(dataclasses.asdict(config)), "seal": BLANK})))
+    return digest_of(tensors)
+
+
+def digest_of(tensors: dict[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of tensors by name: equal where all bits are, whatever else the file holds."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a weights file.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    return _read(path)[0]
 
 
 def load_model(work: WorkFolder, run_id: str, device: str) -> tuple[GPT, int]:
@@ -54,7 +75,7 @@ def save_checkpoint(path: Path, trainer: Trainer) -> None:
     tensors |= {f"optimizer:{name}": value for name, value in trainer.optimizer.state().items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     about = {"state": dataclasses.asdict(trainer.state), "micro_tokens": trainer.micro_tokens}
-    write_bytes(path, save(tensors, {"run": json.dumps(about)}))
+    write_bytes(path, sealed(save(tensors, {"run": json.dumps(about), "seal": BLANK})))
 
 
 def load_checkpoint(path: Path, trainer: Trainer) -> bool:
@@ -82,9 +103,11 @@ def load_checkpoint(path: Path, trainer: Trainer) -> bool:
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         data = path.read_bytes()
+        if not is_whole(data):
+            raise DamagedError(path)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         return load(data), header.get("__metadata__", {})
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing", "run `ltm runs STUDY`") from None
+        raise DamagedError(path, missing=True) from None
     except (SafetensorError, ValueError, OSError):
-        raise StoreError(f"{path} is damaged", "delete the run's folder and run again") from None
+        raise DamagedError(path) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 import time
 from typing import Literal
 
@@ -84,6 +83,28 @@ def n_workers(section: RunsSection, device: str) -> int:
     return {"cuda": torch.cuda.device_count(), "mps": 1}.get(device) or len(os.sched_getaffinity(0))
 
 
+def n_devices(device: str) -> int:
+    """Return how many devices of a kind this machine has; its processors count as one."""
+    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+
+
+def workers_on_each(section: RunsSection, device: str) -> int:
+    """Return how many workers share one device."""
+    return -(-n_workers(section, device) // n_devices(device))
+
+
+def environments(device: str) -> list[dict[str, str]]:
+    """Return the environment of the workers of each graphics card, so that each sees only its own; empty for others.
+
+    A choice of cards that was made before (`CUDA_VISIBLE_DEVICES`) is kept.
+    """
+    if device != "cuda":
+        return []
+    chosen = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    cards = chosen if len(chosen) >= n_devices(device) else [str(number) for number in range(n_devices(device))]
+    return [{"CUDA_VISIBLE_DEVICES": card} for card in cards[: n_devices(device)]]
+
+
 @functools.cache
 def matmul_flops(device: str, dtype: torch.dtype) -> float:
     """Return the FLOP/s of a square matrix product in this process, best of a few short rounds."""
@@ -98,10 +119,3 @@ def matmul_flops(device: str, dtype: torch.dtype) -> float:
             torch.cuda.synchronize()
         best = max(best, 4 * 2 * size**3 / (time.perf_counter() - start))
     return best
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that can change a run."""
-    from importlib.metadata import version
-
-    return {"ltm": version("ltm"), "torch": torch.__version__, "python": platform.python_version()}

@@ -19,9 +19,10 @@ import numpy as np
 
 from ltm.errors import TrainError
 from ltm.runs import hardware, queue
+from ltm.runs.attempts import room
 from ltm.runs.engine import compiled_folder
-from ltm.runs.executors.local import Job, LocalExecutor
-from ltm.runs.stage import room
+from ltm.runs.executors.base import Executor, Job
+from ltm.runs.executors.local import LocalExecutor
 from ltm.runs.worker import train_run
 from ltm.sets.section import SetsSection
 from ltm.sets.stage import read_variants
@@ -50,7 +51,7 @@ class RunCosts:
 def measure_runs(
     work: WorkFolder,
     recipe: queue.Recipe,
-    pool: LocalExecutor,
+    pool: Executor,
     n_workers: int,
     seconds: float,
     rounds: int,
@@ -132,7 +133,7 @@ class _Probe:
         self,
         work: WorkFolder,
         recipe: queue.Recipe,
-        pool: LocalExecutor,
+        pool: Executor,
         n_workers: int,
         micro_tokens: int,
         free_bytes: float,
@@ -151,7 +152,7 @@ class _Probe:
             queue.Job(f"{name}-{n_steps}-{i}", self.variants[i % len(self.variants)].index, i) for i in range(n_jobs)
         ]
         queue.write_jobs(self.work, recipe, self.jobs)
-        about = (f"{name}-{n_steps}", self.micro_tokens, self.free_bytes)
+        about = (f"{name}-{n_steps}-{n_jobs}", self.micro_tokens, self.free_bytes)
         calls = [Job(job.run_id, (str(self.work.root), job.run_id, *about)) for job in self.jobs]
         outcomes = list(self.pool.map(train_run, calls))
         done = [outcome.value["seconds"] for outcome in outcomes if outcome.ok]

@@ -2,15 +2,15 @@
 
 Writes: `runs/jobs.json` (what every run is), and per run `runs/<run_id>/`: `heartbeat.json` while it trains,
 `checkpoint.safetensors` now and then, `weights.safetensors` and last of all `run.json` (Run); `failed.json` when its
-own error ended it. A run that was interrupted has a heartbeat that grows old: it is lost, and taken up again.
+own error ended it; `stopped.json` when it was stopped for good because others did better. A run whose heartbeat has no
+living process behind it is lost, and taken up again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from typing import Any
 from ltm.errors import StoreError
 from ltm.model.section import ModelSection
 from ltm.records import Run, Shard, Variant
+from ltm.runs import heartbeat, index
+from ltm.runs.heartbeat import HEARTBEAT_SECONDS, beat
+from ltm.runs.index import read_run
 from ltm.runs.section import RunsSection
 from ltm.sets.section import SetsSection
 from ltm.sets.stage import read_variants
@@ -25,12 +28,11 @@ from ltm.store import WorkFolder, fingerprint, read_json, write_json
 from ltm.tokens.stream import read_shards
 from ltm.tokens.tokenizer import identity
 
+__all__ = ["HEARTBEAT_SECONDS", "Job", "Recipe", "beat", "read_run"]
+
 STATES = ("waiting", "running", "complete", "failed", "lost", "stopped")
-HEARTBEAT_SECONDS = 5.0
-_STALE_SECONDS = 30.0
-# Settings that say how fast or where a run is trained, not what comes out of it.
+FAILED, ENDED = "failed.json", "stopped.json"
 VERSION = 3  # of the training code and the stream: a change that alters what comes out makes new run ids
-_WITHOUT_EFFECT = {"workers", "retries", "checkpoint_seconds"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Job:
     run_id: str
     variant_index: int
     init_seed: int
+    variant_id: str = ""
+    cuts: str = ""  # fingerprint of how the variant's books were cut into tokens
+    recipe: str = ""  # name of the recipe that it is trained with, where the study has more than one
 
 
 @dataclass(frozen=True)
@@ -55,49 +60,88 @@ class Recipe:
         return self.sets.run_tokens // self.runs.batch_tokens
 
 
-def make_jobs(recipe: Recipe, variants: list[Variant], tokenizer: str, shards: Mapping[str, Shard]) -> list[Job]:
-    """Return the runs of a study; equal inputs give equal run ids, whatever the machine or folder."""
-    shared = {
-        "sets": {k: v for k, v in recipe.sets.model_dump().items() if k in _STREAM_SETTINGS},
-        "model": recipe.model.model_dump(),
-        "runs": {k: v for k, v in recipe.runs.model_dump().items() if k not in _WITHOUT_EFFECT},
-        "tokenizer": tokenizer,
-        "version": VERSION,
-    }
+def make_jobs(
+    recipe: Recipe,
+    variants: list[Variant],
+    tokenizer: str,
+    shards: Mapping[str, Shard],
+    recipes: Mapping[str, Recipe] | None = None,
+) -> list[Job]:
+    """Return the runs of a study; equal inputs give equal run ids, whatever the machine or folder.
+
+    Args:
+        recipe: What runs are trained with.
+        variants: What they are trained on.
+        tokenizer: Fingerprint of the tokenizer.
+        shards: The token index.
+        recipes: By the variants' `recipe`, where the study has more than one.
+    """
+    shared = {name: made_from(own, tokenizer) for name, own in (recipes or {"": recipe}).items()}
     return [
-        Job(fingerprint({**shared, **_own(v, shards), "seed": seed}, 12), v.index, seed)
+        Job(run_id_of(shared[v.recipe], v.variant_id, cuts, seed), v.index, seed, v.variant_id, cuts, v.recipe)
         for v in variants
+        for cuts in [cuts_of(v, shards)]
         for seed in v.init_seeds
     ]
 
 
-def _own(variant: Variant, shards: Mapping[str, Shard]) -> dict[str, Any]:
-    """Return what makes a variant's stream: its own definition, and how its books were cut into tokens."""
-    cuts = [[shards[book].n_tokens, *shards[book].chapter_starts] for book in variant.book_ids]
-    return {"variant": variant.variant_id, "cuts": fingerprint(cuts)}
+def made_from(recipe: Recipe, tokenizer: str) -> dict[str, Any]:
+    """Return what all runs of a study are made from, and nothing that cannot change what comes out of them."""
+    return {
+        "sets": {k: v for k, v in recipe.sets.model_dump().items() if k in _STREAM_SETTINGS},
+        "model": recipe.model.outcome(),
+        "runs": recipe.runs.outcome(),
+        "tokenizer": tokenizer,
+        "version": VERSION,
+    }
+
+
+def run_id_of(shared: Mapping[str, Any], variant_id: str, cuts: str, seed: int) -> str:
+    """Return a run's id: the fingerprint of all that it is made from (`shared` as `made_from` returns it)."""
+    return fingerprint({**shared, "variant": variant_id, "cuts": cuts, "seed": seed}, 12)
+
+
+def cuts_of(variant: Variant, shards: Mapping[str, Shard]) -> str:
+    """Return a fingerprint of how a variant's books were cut into tokens: with its definition, that is its stream."""
+    return fingerprint([[shards[book].n_tokens, *shards[book].chapter_starts] for book in variant.book_ids])
 
 
 _STREAM_SETTINGS = {"books_per_set", "book_tokens", "epochs", "passage_tokens"}
 
 
-def plan_jobs(work: WorkFolder, recipe: Recipe) -> list[Job]:
+def plan_jobs(work: WorkFolder, recipe: Recipe, recipes: Mapping[str, Recipe] | None = None) -> list[Job]:
     """Lay out the queue of a study in its work folder and return it."""
-    jobs = make_jobs(recipe, read_variants(work), identity(work), read_shards(work))
-    write_jobs(work, recipe, jobs)
+    tokenizer = identity(work)
+    jobs = make_jobs(recipe, read_variants(work), tokenizer, read_shards(work), recipes)
+    for own in (recipes or {"": recipe}).values():
+        keep_recipe(work, made_from(own, tokenizer))
+    write_jobs(work, recipe, jobs, recipes)
     return jobs
 
 
-def write_jobs(work: WorkFolder, recipe: Recipe, jobs: list[Job]) -> None:
+def keep_recipe(work: WorkFolder, shared: Mapping[str, Any]) -> str:
+    """Store what runs are made from under its fingerprint, for as long as the folder lives; returns the fingerprint."""
+    name = fingerprint(shared)
+    path = work.path("runs", "recipes", f"{name}.json")
+    if not path.exists():
+        write_json(path, shared)
+    return name
+
+
+def write_jobs(
+    work: WorkFolder, recipe: Recipe, jobs: list[Job], recipes: Mapping[str, Recipe] | None = None
+) -> None:
     """Store the queue for workers and for `status`."""
-    value = {
-        "sets": recipe.sets.model_dump(),
-        "model": recipe.model.model_dump(),
-        "runs": recipe.runs.model_dump(),
-        "jobs": [dataclasses.asdict(job) for job in jobs],
-    }
+    value = {**_as_plain(recipe), "jobs": [dataclasses.asdict(job) for job in jobs]}
+    if recipes:
+        value["recipes"] = {name: _as_plain(own) for name, own in recipes.items()}
     path = work.path("runs", "jobs.json")
-    if not path.exists() or read_json(path) != value:
-        write_json(path, value)
+    try:
+        if read_json(path) == value:
+            return
+    except StoreError:  # missing or damaged
+        pass
+    write_json(path, value)
 
 
 def read_jobs(work: WorkFolder) -> tuple[Recipe, list[Job]]:
@@ -107,69 +151,85 @@ def read_jobs(work: WorkFolder) -> tuple[Recipe, list[Job]]:
         StoreError: there is none yet.
     """
     value = read_json(work.path("runs", "jobs.json"))
-    recipe = Recipe(SetsSection(**value["sets"]), ModelSection(**value["model"]), RunsSection(**value["runs"]))
-    return recipe, [Job(**job) for job in value["jobs"]]
+    return _from_plain(value), [Job(**job) for job in value["jobs"]]
+
+
+def read_recipes(work: WorkFolder) -> dict[str, Recipe]:
+    """Return the recipes of the stored queue by name, empty where all runs share one.
+
+    Raises:
+        StoreError: there is no queue yet.
+    """
+    value = read_json(work.path("runs", "jobs.json"))
+    return {name: _from_plain(own) for name, own in value.get("recipes", {}).items()}
+
+
+def _as_plain(recipe: Recipe) -> dict[str, Any]:
+    return {"sets": recipe.sets.model_dump(), "model": recipe.model.model_dump(), "runs": recipe.runs.model_dump()}
+
+
+def _from_plain(value: Mapping[str, Any]) -> Recipe:
+    return Recipe(SetsSection(**value["sets"]), ModelSection(**value["model"]), RunsSection(**value["runs"]))
 
 
 def state_of(work: WorkFolder, run_id: str) -> str:
     """Return a run's state, from its files alone."""
-    folder = work.path("runs", run_id)
-    if (folder / "run.json").exists():
-        return "complete"
-    if (folder / "failed.json").exists():
-        return "failed"
-    heartbeat = folder / "heartbeat.json"
+    return "complete" if read_run(work, run_id) is not None else _state_in(str(work.path("runs", run_id)))
+
+
+def states(work: WorkFolder, run_ids: Iterable[str]) -> dict[str, str]:
+    """Return the state of every run, from their files alone."""
+    wanted = list(run_ids)
+    root = str(work.path("runs"))
     try:
-        age = time.time() - heartbeat.stat().st_mtime
-        beat = read_json(heartbeat)
-    except (FileNotFoundError, StoreError):
-        return "lost" if (folder / "checkpoint.safetensors").exists() else "waiting"
+        begun = set(os.listdir(root))  # noqa: PTH208 - names are enough, and there may be ten thousand
+    except OSError:
+        begun = set()
+    done = index.briefs(work, [run_id for run_id in wanted if run_id in begun])
+    return {
+        run_id: "complete" if run_id in done else _state_in(f"{root}/{run_id}") if run_id in begun else "waiting"
+        for run_id in wanted
+    }
+
+
+def _state_in(folder: str) -> str:
+    """Return the state of a run that is not complete."""
+    names = set(os.listdir(folder)) if Path(folder).is_dir() else set()  # noqa: PTH208
+    if FAILED in names:
+        return "failed"
+    if ENDED in names:
+        return "stopped"
+    beat = heartbeat.read_beat(folder) if heartbeat.FILE in names else None
+    if beat is None:
+        return "lost" if "checkpoint.safetensors" in names else "waiting"
     if beat.get("state") == "stopped":
         return "stopped"
-    return "running" if age < _STALE_SECONDS and _alive(beat) else "lost"
-
-
-def _alive(beat: dict[str, Any]) -> bool:
-    """Return whether the process of a heartbeat lives; on another host only the beat's age can tell."""
-    if beat.get("host") != os.uname().nodename:
-        return True
-    return Path(f"/proc/{beat.get('pid')}").exists() or not Path("/proc/self").exists()
-
-
-def beat(folder: Path, state: str, step: int, n_steps: int) -> None:
-    """Say that a run is alive (or `stopped`), and how far it is."""
-    where = {"pid": os.getpid(), "host": os.uname().nodename}
-    write_json(folder / "heartbeat.json", {"state": state, "step": step, "n_steps": n_steps, **where})
+    return "running" if heartbeat.is_alive(beat, Path(folder, heartbeat.FILE)) else "lost"
 
 
 def progress_of(work: WorkFolder, run_id: str) -> float:
     """Return the share of a started run that is done, from its heartbeat."""
     try:
-        value = read_json(work.path("runs", run_id, "heartbeat.json"))
+        value = heartbeat.read_beat(work.path("runs", run_id)) or {}
         return float(value["step"]) / max(1, int(value["n_steps"]))
-    except (StoreError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return 0.0
-
-
-def read_run(work: WorkFolder, run_id: str) -> Run | None:
-    """Return a complete run, or None; a damaged `run.json` counts as not complete. Keys of a newer ltm are ignored."""
-    path = work.path("runs", run_id, "run.json")
-    if not path.exists():
-        return None
-    try:
-        known = {f.name for f in dataclasses.fields(Run)}
-        return Run(**{key: value for key, value in read_json(path).items() if key in known})
-    except (StoreError, TypeError, AttributeError):
-        return None
 
 
 def complete_runs(work: WorkFolder) -> list[Run]:
     """Return the complete runs of the stored queue, in design order."""
     _, jobs = read_jobs(work)
-    return [run for job in jobs if (run := read_run(work, job.run_id)) is not None]
+    return list(index.complete(work, [job.run_id for job in jobs]).values())
 
 
-def failures(work: WorkFolder, jobs: list[Job]) -> dict[str, str]:
-    """Return the error of every failed run."""
-    paths = {job.run_id: work.path("runs", job.run_id, "failed.json") for job in jobs}
-    return {run_id: read_json(path)["error"] for run_id, path in paths.items() if path.exists()}
+def failures(work: WorkFolder, jobs: list[Job], states_of: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the error of every failed run; `states_of` is what `states` returned, if it was asked already."""
+    known = states(work, [job.run_id for job in jobs]) if states_of is None else states_of
+    return {job.run_id: _failure(work, job.run_id) for job in jobs if known[job.run_id] == "failed"}
+
+
+def _failure(work: WorkFolder, run_id: str) -> str:
+    try:
+        return str(read_json(work.path("runs", run_id, FAILED))["error"])
+    except (StoreError, KeyError, TypeError):
+        return "its error was lost: failed.json is damaged"

@@ -6,86 +6,120 @@ Reads: `sets/variants.parquet` (Variant), tokens. Writes: `runs/jobs.json` and a
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from ltm.errors import StoreError
-from ltm.progress import Progress
-from ltm.runs import hardware, queue
-from ltm.runs.executors.local import Job, LocalExecutor
-from ltm.runs.free_memory import free_bytes
-from ltm.runs.micro_batch import largest_that_fits
+from ltm.errors import BudgetError, DiskError
+from ltm.progress import Progress, Task
+from ltm.runs import hardware, index, queue
+from ltm.runs.attempts import Attempts
+from ltm.runs.executors.base import Executor
+from ltm.runs.executors.crew import CrewExecutor, Member
+from ltm.runs.executors.local import LocalExecutor
+from ltm.runs.order import in_order
+from ltm.runs.pause import is_paused
 from ltm.runs.queue import Recipe
 from ltm.runs.section import RunsSection
 from ltm.runs.worker import train_run
-from ltm.store import WorkFolder, fingerprint, read_json, write_json
-from ltm.tokens.tokenizer import load
+from ltm.sets.stage import read_variants
+from ltm.store import WorkFolder, fingerprint
 
 
 @contextlib.contextmanager
-def workers(section: RunsSection) -> Iterator[LocalExecutor]:
-    """Return a pool of warm workers for this machine; scoring uses the same ones as training."""
-    with LocalExecutor(hardware.n_workers(section, hardware.pick_device(section))) as pool:
+def workers(section: RunsSection, work: WorkFolder | None = None) -> Iterator[Executor]:
+    """Return a pool of warm workers, here or on a cluster; scoring uses the same ones as training.
+
+    Args:
+        section: Says how many and where.
+        work: The work folder, whose pause they keep.
+    """
+    pool = make_executor(section, work)
+    if work is not None:
+        pool.may_work = lambda: not is_paused(work)
+    try:
         yield pool
+    except BaseException as error:
+        pool.close(graceful=isinstance(error, (KeyboardInterrupt, BudgetError, DiskError)))
+        raise
+    pool.close()
 
 
-def build(work: WorkFolder, recipe: Recipe, jobs: list[queue.Job], pool: LocalExecutor, progress: Progress) -> Any:
-    """Train what is missing; returns the ids of the complete runs. Failed runs are kept aside, the rest go on."""
-    for job in jobs:
-        with contextlib.suppress(FileNotFoundError):  # a new start gives failed runs a new chance
-            work.path("runs", job.run_id, "failed.json").unlink()
-    pending = [job.run_id for job in jobs if queue.read_run(work, job.run_id) is None]
-    version = fingerprint([job.run_id for job in jobs])
+def make_executor(section: RunsSection, work: WorkFolder | None) -> Executor:
+    """Return the executor that a study asks for."""
+    if section.executor == "ray":
+        from ltm.runs.executors.ray import RayExecutor
+
+        return RayExecutor(section, work)
+    if section.executor == "crew" and work is not None:
+        return CrewExecutor(local_executor(section), work, Member(work))
+    return local_executor(section)
+
+
+def local_executor(section: RunsSection) -> LocalExecutor:
+    """Return the workers of this machine."""
+    device = hardware.pick_device(section)
+    return LocalExecutor(
+        hardware.n_workers(section, device), section.threads, hardware.environments(device), section.memory_per_worker
+    )
+
+
+def build(work: WorkFolder, recipe: Recipe, jobs: list[queue.Job], pool: Executor, progress: Progress) -> Any:
+    """Train what is missing; returns the ids of the complete runs. Failed runs are set aside, the rest go on.
+
+    Raises:
+        DiskError: the disk is full, or nearly so.
+        DamagedError: a file that runs are made from is not what was written.
+        StoreError: the work folder cannot be used.
+    """
+    tidy(work, jobs)
+    pending = _pending(work, jobs)
     task = progress.task("runs", len(jobs), "runs")
     task.done = task.skipped = len(jobs) - len(pending)
     if task.done and pending:
         progress.say(f"runs      {task.done} of {len(jobs)} are complete; going on")
-    attempts: dict[str, int] = {}
-    micro_tokens, free = room(work, recipe) if pending else (0, 0.0)
+    if pending:
+        attempts = Attempts(work, recipe, fingerprint([job.run_id for job in jobs]))
+        pool.on_tick = attempts.guard
+        _train(work, pending, attempts, pool, task)
+    return list(index.complete(work, [job.run_id for job in jobs]))
+
+
+def tidy(work: WorkFolder, jobs: list[queue.Job]) -> None:
+    """Give failed runs a new chance, and clear away what killed processes left behind."""
+    wanted = {job.run_id for job in jobs}
+    for folder in os.scandir(work.path("runs")):
+        if not folder.is_dir():
+            continue
+        for name in os.listdir(folder.path):  # noqa: PTH208 - there may be ten thousand folders
+            begun_and_killed = name.startswith(".") and name.endswith(".tmp")
+            if begun_and_killed or (name == queue.FAILED and folder.name in wanted):
+                Path(folder.path, name).unlink(missing_ok=True)
+
+
+def _pending(work: WorkFolder, jobs: list[queue.Job]) -> list[str]:
+    """Return the runs to train in the order in which to train them; those that were stopped for good are left out."""
+    states = queue.states(work, [job.run_id for job in jobs])
+    root = work.path("runs")
+    begun = {run_id for run_id, state in states.items() if state in ("lost", "stopped")}
+    for_good = {run_id for run_id in begun if (root / run_id / queue.ENDED).exists()}
+    ordered = in_order(jobs, read_variants(work), begun)
+    return [job.run_id for job in ordered if states[job.run_id] != "complete" and job.run_id not in for_good]
+
+
+def _train(work: WorkFolder, pending: list[str], attempts: Attempts, pool: Executor, task: Task) -> None:
     while pending:
-        arguments = [Job(run_id, (str(work.root), run_id, version, micro_tokens, free)) for run_id in pending]
-        pending = []
-        for outcome in pool.map(train_run, arguments):
-            attempts[outcome.key] = attempts.get(outcome.key, 0) + 1
+        attempts.wait(pending)
+        again: list[str] = []
+        for outcome in pool.map(train_run, [attempts.job(run_id) for run_id in pending]):
             if outcome.ok:
                 task.advance(note=_note(work, outcome.key))
-            elif outcome.kind == "StoreError":
-                raise StoreError(outcome.error)
-            elif outcome.trace and attempts[outcome.key] <= recipe.runs.retries:
-                pending.append(outcome.key)
+            elif attempts.again(outcome):
+                again.append(outcome.key)
             else:
-                failure = {"error": outcome.error, "trace": outcome.trace, "attempts": attempts[outcome.key]}
-                write_json(work.path("runs", outcome.key, "failed.json"), failure)
                 task.advance(note=f"run {outcome.key} failed: {outcome.error.splitlines()[0]}")
-    return [job.run_id for job in jobs if queue.state_of(work, job.run_id) == "complete"]
-
-
-def room(work: WorkFolder, recipe: Recipe) -> tuple[int, float]:
-    """Return the micro batch in tokens that is forecast to fit with all workers at work, and each one's free bytes.
-
-    The micro batch is chosen once per study and kept in `runs/micro_batch.json`: another one would round differently.
-    """
-    section = recipe.runs
-    settings = hardware.engine_settings(section, recipe.model.shape(load(work).vocab_size), recipe.sets.run_tokens)
-    on_device = 1 if settings.device == "cuda" else hardware.n_workers(section, settings.device)
-    free = free_bytes(settings.device, on_device)
-    path = work.path("runs", "micro_batch.json")
-    if section.micro_batch_tokens:
-        return section.micro_batch_tokens, free
-    shape = fingerprint([str(settings), section.batch_tokens])
-    if path.exists() and (kept := read_json(path)).get("shape") == shape:
-        return int(kept["micro_tokens"]), free
-    micro_tokens = largest_that_fits(
-        settings.config,
-        section.batch_tokens,
-        settings.precision,
-        settings.device,
-        free,
-        activation_checkpointing=settings.recompute,
-        compiled=settings.compiled,
-    )
-    write_json(path, {"shape": shape, "micro_tokens": micro_tokens})
-    return micro_tokens, free
+        pending = again
 
 
 def _note(work: WorkFolder, run_id: str) -> str:

@@ -25,8 +25,8 @@ from ltm.tokens.stream import Stream
 _CURVE_POINTS = 64
 _SNAPSHOTS = 32  # of the weights that are averaged, over `average_share` of the run
 _STEPS_UNSEEN = {"cpu": 1, "cuda": 16, "mps": 16}  # before losses are read back: reading one makes a GPU wait
-_FIRST_SCALE, _SCALE_GROWTH_STEPS = 2.0**16, 500  # of float16's gradients; runs are short, so it grows soon
-_LEAST_SCALE = 2.0**-14  # an overflow at this one does not come from the scale: the run is lost
+FIRST_SCALE, _SCALE_GROWTH_STEPS = 2.0**16, 500  # of float16's gradients; runs are short, so it grows soon
+LEAST_SCALE = 2.0**-14  # an overflow at this one does not come from the scale: the run is lost
 
 
 @dataclass
@@ -42,6 +42,15 @@ class TrainState:
     n_averaged: int = 0
     loss_scale: float = 1.0
     good_steps: int = 0  # since the loss scale last changed
+
+
+def rescale(state: TrainState, finite: bool) -> None:
+    """Halve float16's loss scale after an overflow, and double it after many steps without."""
+    state.good_steps = state.good_steps + 1 if finite else 0
+    if not finite:
+        state.loss_scale /= 2
+    elif state.good_steps % _SCALE_GROWTH_STEPS == 0:
+        state.loss_scale *= 2
 
 
 class Stopped(Exception):
@@ -89,7 +98,7 @@ class Trainer:
         self.weights.fill(initial_weights(self.model, init_seed))
         self.optimizer = Optimizer(self.weights, _optimizer_settings(section))
         half = engine.settings.dtype == torch.float16
-        self.state = TrainState(loss_scale=_FIRST_SCALE if half else 1.0)
+        self.state = TrainState(loss_scale=FIRST_SCALE if half else 1.0)
         self._unseen: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm of steps that were not checked yet
         self._curve_every = max(1, n_steps // _CURVE_POINTS)
         averaged_steps = round(section.average_share * n_steps)
@@ -123,8 +132,8 @@ class Trainer:
         if self.engine.settings.dtype == torch.float16:
             finite = bool(torch.isfinite(norm))
             self.optimizer.step(lr, divisor, torch.tensor(float(not finite), device=self.device))
-            self._rescale(finite)
-            if not finite and self.state.loss_scale >= _LEAST_SCALE:
+            rescale(state, finite)
+            if not finite and self.state.loss_scale >= LEAST_SCALE:
                 norm = torch.zeros_like(norm)  # expected now and then; the step was left out
         else:
             self.optimizer.step(lr, divisor)
@@ -184,15 +193,6 @@ class Trainer:
         if self.device.type == "cuda":
             tokens = tokens.pin_memory()
         return tokens.to(self.device, non_blocking=True)
-
-    def _rescale(self, finite: bool) -> None:
-        """Halve float16's loss scale after an overflow, and double it after many steps without."""
-        state = self.state
-        state.good_steps = state.good_steps + 1 if finite else 0
-        if not finite:
-            state.loss_scale /= 2
-        elif state.good_steps % _SCALE_GROWTH_STEPS == 0:
-            state.loss_scale *= 2
 
     def _mark_curve(self) -> None:
         state = self.state

@@ -7,18 +7,19 @@ the same shape (and its compiled form) is filled with new weights instead of bei
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
-import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ltm.errors import DataError, TrainError
-from ltm.records import Run, Shard, Variant
-from ltm.runs import checkpoint, free_memory, hardware, micro_batch, queue
+from ltm.records import Shard, Variant
+from ltm.runs import checkpoint, free_memory, hardware, heartbeat, micro_batch, queue
 from ltm.runs.engine import Engine, EngineSettings
-from ltm.runs.executors.local import stop_requested
+from ltm.runs.executors.base import LOG, nothing_to_lose, stop_requested
+from ltm.runs.moments import Moments
+from ltm.runs.row import now, row_of
 from ltm.runs.train import NotFinite, Stopped, Trainer
 from ltm.sets.stage import read_variants
 from ltm.store import WorkFolder, as_json, write_json
@@ -27,7 +28,12 @@ from ltm.tokens.tokenizer import load
 
 
 def train_run(
-    root: str, run_id: str, jobs_version: str, micro_tokens: int = 0, free_bytes: float = 0.0
+    root: str,
+    run_id: str,
+    jobs_version: str,
+    micro_tokens: int = 0,
+    free_bytes: float = 0.0,
+    most_tokens: int = 0,
 ) -> dict[str, float]:
     """Train one run of the stored queue, from its last checkpoint if it has one.
 
@@ -38,32 +44,43 @@ def train_run(
         micro_tokens: Tokens of one forward pass that should fit; halved where they do not. 0 = what the study says.
         free_bytes: Memory that this worker may take beyond what it has; on a CPU running into it is an error that is
             answered, where the system would kill the process. 0 = no bound.
+        most_tokens: The largest micro batch allowed, also for a run that has a checkpoint made with a larger one: for
+            a run whose worker took too much memory. 0 = no bound.
 
     Raises:
         TrainError: the loss is no longer finite, or not even one sequence fits into memory.
         Stopped: the worker was asked to stop; a checkpoint stands.
     """
     work = WorkFolder(Path(root))
-    recipe, jobs, variants = _queue(root, jobs_version)
+    shared, recipes, jobs, variants = _queue(root, jobs_version)
     job = jobs[run_id]
+    recipe = recipes.get(job.recipe, shared)
     variant = variants[job.variant_index]
+    if recipe.runs.engine != "native":
+        from ltm.runs.engines.start import train_run as train_base
+
+        return train_base(root, run_id, micro_tokens, stop_requested)
     folder = work.path("runs", run_id)
     folder.mkdir(parents=True, exist_ok=True)
     vocab_size, bos_id, shards = _tokens(root, jobs_version)
     settings = hardware.engine_settings(recipe.runs, recipe.model.shape(vocab_size), recipe.sets.run_tokens)
     stream = open_stream(work, variant, recipe.sets, shards, bos_id, vocab_size)
-    started = _now()
+    started = now()
 
     def attempt(micro: int) -> Trainer:
         trainer = Trainer(recipe.runs, _warm_engine(settings), stream, recipe.n_steps(), job.init_seed, micro)
         checkpoint.load_checkpoint(folder / checkpoint.CHECKPOINT, trainer)
         if micro < wanted:  # the checkpoint's is what did not fit; else it stays: others would round differently
             trainer.micro_tokens = min(micro, trainer.micro_tokens)
-        queue.beat(folder, "running", trainer.state.step, trainer.n_steps)
-        trainer.run(_Watch(folder, recipe.runs.checkpoint_seconds))
+        trainer.micro_tokens = min(trainer.micro_tokens, most_tokens or trainer.micro_tokens)
+        step, n_steps = trainer.state.step, trainer.n_steps
+        queue.beat(folder, "running", step, n_steps)
+        with nothing_to_lose(lambda: queue.beat(folder, "stopped", step, n_steps)) as begun:  # while it compiles
+            trainer.run(_Watch(folder, recipe.runs.checkpoint_seconds, begun, Moments(work, run_id)))
         return trainer
 
     wanted = _fits.get(settings, micro_tokens or recipe.runs.micro_batch_tokens or recipe.runs.batch_tokens)
+    wanted = min(wanted, most_tokens or wanted)
     bounded = free_memory.fence(free_bytes) if free_bytes and settings.device == "cpu" else contextlib.nullcontext()
     try:
         with bounded:
@@ -73,10 +90,26 @@ def train_run(
     except NotFinite as error:
         raise _with_books(error, variant, shards, stream) from None
     _fits[settings] = trainer.micro_tokens
-    checkpoint.save_weights(folder / checkpoint.WEIGHTS, trainer.scored_weights(), settings.config)
-    matmul_flops = hardware.matmul_flops(settings.device, settings.dtype)
-    write_json(folder / "run.json", as_json(_row(job, variant, recipe, trainer, started, matmul_flops)))
-    for leftover in (checkpoint.CHECKPOINT, "heartbeat.json"):
+    digest = checkpoint.save_weights(folder / checkpoint.WEIGHTS, trainer.scored_weights(), settings.config)
+    row = row_of(
+        work,
+        job,
+        variant,
+        recipe,
+        trainer.state,
+        started=started,
+        model=recipe.model.size,
+        n_params=settings.config.n_params,
+        n_steps=trainer.n_steps,
+        device=str(trainer.device),
+        precision=settings.precision,
+        compiled=settings.compiled,
+        micro_tokens=trainer.micro_tokens,
+        matmul_flops=hardware.matmul_flops(settings.device, settings.dtype),
+        weights_sha256=digest,
+    )
+    write_json(folder / "run.json", as_json(row))
+    for leftover in (checkpoint.CHECKPOINT, heartbeat.FILE, LOG):
         (folder / leftover).unlink(missing_ok=True)
     return {"seconds": trainer.state.seconds}
 
@@ -88,7 +121,7 @@ def _say_halved(too_large: int, smaller: int) -> None:
 _fits: dict[EngineSettings, int] = {}  # the micro batch that this worker found to fit
 
 
-def _with_books(error: NotFinite, variant: Variant, shards: dict[str, Shard], stream: Stream) -> TrainError:
+def _with_books(error: NotFinite, variant: Variant, shards: Mapping[str, Shard], stream: Stream) -> TrainError:
     """Return the error with the ids of the books that its batch is made of."""
     places = stream.places(error.start, error.count)
     inside = (
@@ -102,11 +135,15 @@ def _with_books(error: NotFinite, variant: Variant, shards: dict[str, Shard], st
 class _Watch:
     """Between steps: keep the heartbeat fresh, write checkpoints, stop when asked."""
 
-    def __init__(self, folder: Path, checkpoint_seconds: float) -> None:
-        self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
+    def __init__(
+        self, folder: Path, checkpoint_seconds: float, begun: Callable[[], None], moments: Moments
+    ) -> None:
+        self.folder, self.checkpoint_seconds, self.begun, self.moments = folder, checkpoint_seconds, begun, moments
         self.saved_at = self.beaten_at = time.monotonic()
 
     def __call__(self, trainer: Trainer) -> None:
+        self.begun()  # a step is made: from now on there is something to lose
+        self.moments.look(trainer)  # before a checkpoint says that this step is behind us
         now = time.monotonic()
         stop = stop_requested()
         if stop or now - self.saved_at >= self.checkpoint_seconds:
@@ -120,14 +157,17 @@ class _Watch:
 
 
 @functools.lru_cache(maxsize=1)
-def _queue(root: str, _jobs_version: str) -> tuple[queue.Recipe, dict[str, queue.Job], dict[int, Variant]]:
+def _queue(
+    root: str, _jobs_version: str
+) -> tuple[queue.Recipe, dict[str, queue.Recipe], dict[str, queue.Job], dict[int, Variant]]:
     work = WorkFolder(Path(root))
     recipe, jobs = queue.read_jobs(work)
-    return recipe, {job.run_id: job for job in jobs}, {v.index: v for v in read_variants(work)}
+    by_id = {job.run_id: job for job in jobs}
+    return recipe, queue.read_recipes(work), by_id, {v.index: v for v in read_variants(work)}
 
 
 @functools.lru_cache(maxsize=1)
-def _tokens(root: str, _jobs_version: str) -> tuple[int, int, dict[str, Shard]]:
+def _tokens(root: str, _jobs_version: str) -> tuple[int, int, Mapping[str, Shard]]:
     work = WorkFolder(Path(root))
     tokenizer = load(work)
     shards = read_shards(work)
@@ -139,45 +179,3 @@ def _tokens(root: str, _jobs_version: str) -> tuple[int, int, dict[str, Shard]]:
 @functools.lru_cache(maxsize=1)
 def _warm_engine(settings: EngineSettings) -> Engine:
     return Engine(settings)
-
-
-def _row(
-    job: queue.Job,
-    variant: Variant,
-    recipe: queue.Recipe,
-    trainer: Trainer,
-    started: str,
-    matmul_flops: float,
-) -> Run:
-    state, settings = trainer.state, trainer.engine.settings
-    config = settings.config
-    n_tokens = trainer.n_steps * recipe.runs.batch_tokens
-    rate = n_tokens / max(state.seconds, 1e-9)
-    tail = state.curve_loss[-max(1, len(state.curve_loss) // 20) :]
-    return Run(
-        run_id=job.run_id,
-        variant_id=variant.variant_id,
-        init_seed=job.init_seed,
-        model=recipe.model.size,
-        n_params=config.n_params,
-        n_tokens=n_tokens,
-        n_steps=trainer.n_steps,
-        seconds=state.seconds,
-        tokens_per_second=rate,
-        mfu=6 * config.n_params * rate / matmul_flops,
-        device=str(trainer.device),
-        dtype=settings.precision,
-        compiled=settings.compiled,
-        micro_batch_tokens=trainer.micro_tokens,
-        final_loss=sum(tail) / len(tail),
-        curve_tokens=state.curve_tokens,
-        curve_loss=state.curve_loss,
-        worker=f"{os.uname().nodename}:{os.getpid()}",
-        started_at=started,
-        finished_at=_now(),
-        versions=hardware.versions(),
-    )
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

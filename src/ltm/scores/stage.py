@@ -1,10 +1,10 @@
-"""Score every run on a bank of items, and condense the answers.
+"""Ask every run, and the models that cannot have an ability, every item; then condense the answers.
 
-Reads: weights (`runs/`), `evalset/bank_*.parquet` (Item), the tokenizer, `sets/variants.parquet` (Variant).
-Writes: `scores/<run_id>.parquet` (Score; for bank b `scores/bank_b/<run_id>.parquet`), `scores/measures.parquet`
-(Measure), `scores/reliability.parquet` (Reliability). Raw answers stay on disk; everything else can be computed from
-them again. Models with random weights (`untrained-1`, ...) are scored like runs and give the chance level; they are no
-rows of the measures.
+Reads: weights, tokens, `evalset/bank_a.parquet` (Item), `sets/variants.parquet` (Variant). Writes: a file of raw
+answers per model (`raw`), `scores/measures.parquet` (Measure), `scores/reliability.parquet` (Reliability),
+`scores/report.json` (correlations between abilities, controls, what was cut and dropped), `scores/snapshots.parquet`
+(Snapshot) where there are moments. The simple models (`baselines`) measure the chance level; they are no rows of the
+measures.
 """
 
 from __future__ import annotations
@@ -15,128 +15,137 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ltm import records
 from ltm.errors import StoreError
 from ltm.evalset.bank import bank_fingerprint, read_bank
 from ltm.progress import Progress
-from ltm.records import Item, Measure, Reliability, Run, Score
-from ltm.scores import measures, reliability
+from ltm.records import Item, Measure, Reliability, Run
+from ltm.scores import baselines, measures, metric, reliability
+from ltm.scores.baselines import ENDING, NGRAM, UNIGRAM, UNTRAINED, untrained_ids
+from ltm.scores.icc import Layout
+from ltm.scores.raw import VERSION, mark_of, path_of, read_answers, stored_mark
+from ltm.scores.report import condensed_report, control_rows
 from ltm.scores.section import ScoresSection
 from ltm.sets.stage import read_variants
-from ltm.store import WorkFolder, as_json, fingerprint, read_json, read_rows, write_bytes, write_json, write_rows
-from ltm.tokens.tokenizer import identity
+from ltm.store import WorkFolder, as_json, fingerprint, read_json, read_rows, write_json, write_rows
 
 if TYPE_CHECKING:
-    from ltm.runs.executors.local import LocalExecutor
+    from ltm.runs.executors.base import Executor
 
-VERSION = 2
-UNTRAINED = "untrained-"
-_METADATA = b"ltm_bank"
-_warm: dict[tuple[str, str, int], Any] = {}  # items as tokens, kept by a worker between runs
+__all__ = ["VERSION", "build", "condense", "pending", "report", "score_run", "untrained_ids"]
 
-
-def untrained_ids(section: ScoresSection) -> list[str]:
-    """Return the ids of the models with random weights that measure chance."""
-    return [f"{UNTRAINED}{number}" for number in range(1, section.untrained + 1)]
+Marks = dict[str, str]
 
 
 def pending(work: WorkFolder, run_ids: Sequence[str], fingerprint_of_bank: str, bank: str = "a") -> list[str]:
-    """Return which of the runs have no scores, or scores of another bank or version."""
-    return [run_id for run_id in run_ids if _bank_of(_path(work, run_id, bank)) != _mark(fingerprint_of_bank)]
+    """Return which of the models have no scores, or scores of another bank or version."""
+    wanted = mark_of(fingerprint_of_bank)
+    found = {run_id: stored_mark(path_of(work, run_id, bank)) for run_id in run_ids}
+    return [run_id for run_id, mark in found.items() if mark is None or not f"{mark}/".startswith(f"{wanted}/")]
 
 
 def score_run(work_root: str, run_id: str, bank: str = "a") -> dict[str, Any]:
-    """Score one run, or one untrained model, and write its raw answers; runs inside a worker process.
+    """Ask one run, or one simple model, every item and write its raw answers; runs inside a worker process.
 
     Args:
         work_root: The work folder.
-        run_id: Which run; `untrained-1` and so on are the study's model with random weights.
+        run_id: Which run; `untrained-1`, `ngram-1` and so on are the simple models.
         bank: a or b.
 
     Raises:
         StoreError: weights, tokenizer or bank are missing or damaged.
-        DataError: an item cannot be scored with this block size.
+        DataError: an item cannot be scored with this tokenizer and block size.
     """
-    from ltm.runs.hardware import pick_device
-    from ltm.runs.queue import read_jobs
-    from ltm.scores.score import logprobs_of
+    from ltm.scores.ask import ask
 
-    work = WorkFolder(Path(work_root))
     started = time.monotonic()
-    recipe, _ = read_jobs(work)
-    device = pick_device(recipe.runs)
-    model, block_size = _model(work, run_id, recipe.model, device)
-    prepared, mark = _prepared(work, bank, block_size)
-    logprobs = prepared.answers(logprobs_of(model, prepared, device))
-    _write(_path(work, run_id, bank), run_id, prepared, logprobs, mark)
+    plan = ask(WorkFolder(Path(work_root)), run_id, bank)
     return {
         "run_id": run_id,
-        "cells": len(prepared.item_ids),
-        "cut_contexts": prepared.n_cut_contexts,
-        "cut_continuations": prepared.n_cut_continuations,
+        "cells": len(plan.item_ids),
+        "cut_contexts": plan.n_cut_contexts,
+        "cut_continuations": plan.n_cut_continuations,
         "seconds": time.monotonic() - started,
     }
 
 
 def build(
-    section: ScoresSection, work: WorkFolder, runs: list[Run], workers: Callable[[], LocalExecutor], progress: Progress
+    section: ScoresSection, work: WorkFolder, runs: list[Run], workers: Callable[[], Executor], progress: Progress
 ) -> Any:
     """Score what has no scores yet on warm workers, then condense; `workers` starts them if they are needed.
 
     Raises:
         StoreError: a run cannot be scored.
     """
-    from ltm.runs.executors.local import Job
-
-    _drop_stale_untrained(work)
-    wanted = [*untrained_ids(section), *(run.run_id for run in runs)]
-    todo = pending(work, wanted, bank_fingerprint(work, section.bank), section.bank)
+    write_json(work.path("scores", "settings.json"), section.model_dump())
+    marks = _marks(section, work, runs)
+    todo = [name for name, mark in marks.items() if stored_mark(path_of(work, name, section.bank)) != mark]
+    cut: dict[str, int] = {}
     if todo:
-        task = progress.task("scores", len(wanted), "models")
-        task.done = task.skipped = len(wanted) - len(todo)
-        jobs = [Job(run_id, (str(work.root), run_id, section.bank)) for run_id in todo]
-        for outcome in workers().map(score_run, jobs):
-            if not outcome.ok:
-                raise StoreError(f"model {outcome.key} cannot be scored: {outcome.error}", outcome.trace)
-            task.advance()
-    return condense(section, work, runs, progress)
+        cut = score_all(work, todo, len(marks), section.bank, workers, progress)
+    return condense(section, work, runs, progress, cut)
 
 
-def _drop_stale_untrained(work: WorkFolder) -> None:
-    """Delete the scores of untrained models of another shape or tokenizer; runs have ids of their own for that."""
-    from ltm.runs.queue import read_jobs
+def score_all(
+    work: WorkFolder,
+    todo: Sequence[str],
+    n_all: int,
+    bank: str,
+    workers: Callable[[], Executor],
+    progress: Progress,
+) -> dict[str, int]:
+    """Ask models every item of a bank, on the workers; returns how many cells the block size cut.
 
-    mark = fingerprint([read_jobs(work)[0].model.model_dump(), identity(work)])
-    path = work.path("scores", "untrained.json")
-    if not path.exists() or read_json(path) != mark:
-        for stale in work.path("scores").rglob(f"{UNTRAINED}*.parquet"):
-            stale.unlink()
-        write_json(path, mark)
+    Raises:
+        StoreError: one cannot be scored.
+    """
+    from ltm.runs.executors.base import Job
+
+    task = progress.task("scores", n_all, "models")
+    task.done = task.skipped = n_all - len(todo)
+    cut = {"contexts": 0, "continuations": 0}
+    for outcome in workers().map(score_run, [Job(name, (str(work.root), name, bank)) for name in todo]):
+        if not outcome.ok:
+            raise StoreError(f"model {outcome.key} cannot be scored: {outcome.error}", outcome.trace)
+        if not outcome.key.startswith(ENDING):
+            cut = {"contexts": outcome.value["cut_contexts"], "continuations": outcome.value["cut_continuations"]}
+        task.advance()
+    return cut
 
 
-def condense(section: ScoresSection, work: WorkFolder, runs: list[Run], progress: Progress) -> Any:
+def condense(
+    section: ScoresSection, work: WorkFolder, runs: list[Run], progress: Progress, cut: dict[str, int] | None = None
+) -> Any:
     """Write measures and reliability from the raw answers; return what identifies them.
 
     Raises:
-        StoreError: a run or an untrained model has not been scored on the present bank, or the design is missing.
+        StoreError: a run or a simple model has not been scored on the present bank, or the design is missing.
     """
     items = read_bank(work, section.bank)
-    mark = _mark(bank_fingerprint(work, section.bank))
-    trained = _tables(work, items, [run.run_id for run in runs], section.bank, mark)
-    chance = _tables(work, items, untrained_ids(section), section.bank, mark)
-    rows = measures.measures(trained, [run.run_id for run in runs])
-    ids = [run.variant_id for run in runs]
-    layout = reliability.Layout.of(ids, [run.init_seed for run in runs], read_variants(work))
-    judged = reliability.judge(trained, chance, ids, section, layout)
+    marks = _marks(section, work, runs)
+    design = read_variants(work)
+    names = [run.variant_id for run in runs]
+    layout = Layout.of(names, [run.init_seed for run in runs], design)
+    run_ids = [run.run_id for run in runs]
+    raw = read_answers(work, items, {name: marks[name] for name in run_ids}, section.bank)
+    whole = measures.family_tables(items, *raw)
+    simple = _baselines(work, items, marks, section.bank)
+    bank = next(iter(marks.values())) if not runs else marks[run_ids[0]]
+    dropped = metric.worthless_items(work, bank, whole, simple.ngram, names, design, section)
+    kept = [metric.without(table, dropped) for table in whole]
+    metrics = metric.choose_metrics(work, bank, kept, names, layout, section, metric.first_round(names, design))
+    rows = measures.measures(kept, run_ids, metrics)
+    by = [table.by(metrics[table.ability]) for table in kept]
+    judged = reliability.judge(by, simple, names, section, layout, whole)
+    controls = control_rows(items, raw, whole)
+    told = condensed_report(section, work, by, judged, layout, controls, dropped, metrics, cut)
     write_rows(work.path("scores", "measures.parquet"), rows, Measure)
     write_rows(work.path("scores", "reliability.parquet"), judged, Reliability)
+    write_json(work.path("scores", "report.json"), told)
+    _collect_snapshots(work, items, runs)
     admitted = [row.family for row in judged if row.admitted and row.family != reliability.WHOLE_ABILITY]
     progress.say(f"scores    {len(runs)} runs; families that can be measured: {', '.join(admitted) or 'none'}")
     values = [[row.run_id, row.family, _plain(row.value), _plain(row.accuracy), row.n_items] for row in rows]
-    return {"bank": mark, "measures": fingerprint(values), "admitted": admitted}
+    return {"bank": bank, "measures": fingerprint(values), "admitted": admitted}
 
 
 def report(work: WorkFolder) -> dict[str, Any]:
@@ -146,111 +155,40 @@ def report(work: WorkFolder) -> dict[str, Any]:
         StoreError: the stage has not been run.
     """
     rows = read_rows(work.path("scores", "reliability.parquet"), Reliability)
-    return {"reliability": [as_json(row) for row in rows], "n_runs": max((row.n_runs for row in rows), default=0)}
-
-
-def _model(work: WorkFolder, run_id: str, section: Any, device: str) -> tuple[Any, int]:
-    from ltm.model.gpt import GPT
-    from ltm.model.init import init_weights
-    from ltm.runs.checkpoint import load_model
-    from ltm.tokens.tokenizer import load
-
-    if not run_id.startswith(UNTRAINED):
-        return load_model(work, run_id, device)
-    config = section.shape(load(work).vocab_size)
-    model = GPT(config)
-    init_weights(model, int(fingerprint(run_id, 8), 16))
-    return model.to(device).eval(), config.block_size
-
-
-def _prepared(work: WorkFolder, bank: str, block_size: int) -> tuple[Any, str]:
-    """Return the bank as tokens, from the last call in this process where nothing has changed."""
-    from ltm.scores.score import prepare
-    from ltm.tokens.tokenizer import load
-
-    paths = (work.path("evalset", f"bank_{bank}.parquet"), work.path("tokens", "tokenizer.json"))
-    try:
-        stamps = [[stat.st_mtime_ns, stat.st_size, stat.st_ino] for stat in (path.stat() for path in paths)]
-    except FileNotFoundError as error:
-        raise StoreError(f"{error.filename} is missing", "run the stage that writes it") from None
-    key = (str(paths[0]), fingerprint(stamps), block_size)
-    if key not in _warm:
-        items = read_bank(work, bank)
-        tokenizer = load(work)
-        mark = _mark(fingerprint([item.item_id for item in items]))
-        _warm.clear()
-        _warm[key] = (prepare(items, tokenizer.encode, tokenizer.bos_id, block_size), mark)
-    value: tuple[Any, str] = _warm[key]
-    return value
-
-
-def _mark(fingerprint_of_bank: str) -> str:
-    return f"{fingerprint_of_bank}/{VERSION}"
-
-
-def _path(work: WorkFolder, run_id: str, bank: str) -> Path:
-    name = f"{run_id}.parquet"
-    return work.path("scores", name) if bank == "a" else work.path("scores", f"bank_{bank}", name)
-
-
-def _bank_of(path: Path) -> str | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowException):  # missing or damaged: it is scored again
-        return None
-    return bytes(metadata.get(_METADATA, b"")).decode()
-
-
-def _write(path: Path, run_id: str, prepared: Any, logprobs: NDArray[np.float64], mark: str) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {
-        "run_id": [run_id] * len(prepared.item_ids),
-        "item_id": prepared.item_ids,
-        "cell": prepared.cells,
-        "logprob": logprobs,
-        "n_bytes": prepared.n_bytes,
-        "n_tokens": prepared.n_tokens,
-        "n_context_tokens": prepared.n_context_tokens,
+    path = work.path("scores", "report.json")
+    return {
+        "reliability": [as_json(row) for row in rows],
+        "n_runs": max((row.n_runs for row in rows), default=0),
+        **(read_json(path) if path.exists() else {}),
     }
-    schema = records.schema(Score)
-    table = pa.Table.from_arrays(
-        [pa.array(columns[name], schema.field(name).type) for name in schema.names], schema=schema
+
+
+def _marks(section: ScoresSection, work: WorkFolder, runs: Sequence[Run]) -> Marks:
+    """Return what the file of every model has to be marked with: simple models first, then the runs."""
+    from ltm.runs.queue import read_jobs
+
+    bank = bank_fingerprint(work, section.bank)
+    recipe = read_jobs(work)[0]
+    chosen = baselines.choose(work, section, runs)
+    simple = baselines.own_marks(work, recipe, section, chosen)
+    marks = {name: mark_of(bank, own) for name, own in simple.items()}
+    return marks | {run.run_id: mark_of(bank) for run in runs}
+
+
+def _baselines(work: WorkFolder, items: list[Item], marks: Marks, bank: str) -> reliability.Baselines:
+    def tables(kind: str, asked: list[Item]) -> list[measures.FamilyTable]:
+        own = {name: mark for name, mark in marks.items() if name.startswith(kind)}
+        return measures.family_tables(asked, *read_answers(work, asked, own, bank)) if own else []
+
+    return reliability.Baselines(
+        tables(UNTRAINED, items), tables(UNIGRAM, items), tables(NGRAM, items), tables(ENDING, baselines.endings(items))
     )
-    sink = pa.BufferOutputStream()
-    # least and greatest value leave NaN out, and DuckDB takes from them that `isnan(logprob)` is never true
-    counted = [name for name in schema.names if name != "logprob"]
-    marked = table.replace_schema_metadata({_METADATA: mark.encode()})
-    pq.write_table(marked, sink, compression="zstd", write_statistics=counted)
-    write_bytes(path, sink.getvalue().to_pybytes())
 
 
-def _tables(
-    work: WorkFolder, items: list[Item], run_ids: Sequence[str], bank: str, mark: str
-) -> list[measures.FamilyTable]:
-    """Return the family tables of some runs; rows of a score file are in the order of the bank."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _collect_snapshots(work: WorkFolder, items: list[Item], runs: Sequence[Run]) -> None:
+    from ltm.scores.snapshots import collect
 
-    n_cells = sum(len(item.contexts) for item in items)
-    logprob_RC, n_bytes_RC = (np.empty((len(run_ids), n_cells)) for _ in range(2))
-    for row, run_id in enumerate(run_ids):
-        path = _path(work, run_id, bank)
-        try:
-            file = pq.ParquetFile(path)
-            marked = bytes((file.schema_arrow.metadata or {}).get(_METADATA, b"")).decode()
-            table = file.read(["logprob", "n_bytes"])
-        except (OSError, pa.ArrowException):
-            raise StoreError(f"{path} is missing or damaged", "run `ltm scores STUDY` again") from None
-        if marked != mark or len(table) != n_cells:
-            raise StoreError(f"{path} belongs to another bank of items", "run `ltm scores STUDY` again")
-        logprob_RC[row] = table["logprob"].to_numpy()
-        n_bytes_RC[row] = table["n_bytes"].to_numpy()
-    return measures.family_tables(items, logprob_RC, n_bytes_RC)
+    collect(work, items, [run.run_id for run in runs])
 
 
 def _plain(value: float) -> float | None:

@@ -1,20 +1,21 @@
 """Choose which books stand in which set: as balanced as possible, and random in a way that can be redrawn.
 
-Source: near-balanced incomplete blocks from concatenated random permutations (SCIENCE 2.2), evened out by swaps.
-The last step permutes rows and columns uniformly at random: those permutations are the randomisation that the
-p-values of `patterns` redraw.
+Source: near-balanced incomplete blocks from concatenated random permutations, evened out by swaps: first the sum of
+squared pair counts, then that of their fourth powers, which is what the largest correlation between two books hangs on
+(all books stand equally often, so the correlation of two is linear in how often they meet). The last step permutes
+rows and columns uniformly at random: those permutations are the randomisation that the p-values of `patterns` redraw.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 
 _SWAPS_PER_SET = 100  # enough for pair counts to stop improving at 50-500 books (tests/sets)
+_PEAK_SWAPS_PER_SET = 40
 _LARGEST_EVENED = 2000  # above this many books pair counts are mostly 0 or 1 and evening them is pointless
 
 
@@ -31,20 +32,9 @@ def incidence(n_sets: int, n_books: int, set_size: int, rng: np.random.Generator
     member = _deal(n_sets, n_books, set_size, rng)
     if n_books <= _LARGEST_EVENED and set_size < n_books:
         _even_pairs(member, rng, _SWAPS_PER_SET * n_sets)
+        _cut_peaks(member, rng, _PEAK_SWAPS_PER_SET * n_sets)
     rows, columns = rng.permutation(n_sets), rng.permutation(n_books)
     return member[rows][:, columns]
-
-
-def balance(member: BoolArray) -> dict[str, Any]:
-    """Return how even a design is: sets per book and sets per pair of books."""
-    per_book = member.sum(axis=0)
-    pairs = (member.T.astype(np.float32) @ member.astype(np.float32)).astype(np.int64)
-    upper = pairs[np.triu_indices(len(pairs), k=1)] if len(pairs) <= _LARGEST_EVENED else np.zeros(0)
-    result: dict[str, Any] = {"sets_per_book": [int(per_book.min()), int(per_book.max())]}
-    if upper.size:
-        result["sets_per_pair"] = [int(upper.min()), round(float(upper.mean()), 3), int(upper.max())]
-        result["sets_per_pair_sd"] = round(float(upper.std()), 3)
-    return result
 
 
 def _deal(n_sets: int, n_books: int, set_size: int, rng: np.random.Generator) -> BoolArray:
@@ -77,13 +67,68 @@ def _even_pairs(member: BoolArray, rng: np.random.Generator, n_swaps: int) -> No
         gain = int(lead @ difference) - int(lead[a]) + int(lead[b])
         if gain <= only_one.size + only_two.size - 2:
             continue
-        rest_one, rest_two = member[one].copy(), member[two].copy()
-        rest_one[a] = rest_two[b] = False
-        for book, other, rest in ((a, b, rest_one), (b, a, rest_two)):
-            pairs[book][rest] -= 1
-            pairs[rest, book] -= 1
-            pairs[other][rest] += 1
-            pairs[rest, other] += 1
+        _swap(member, pairs, (int(one), int(two)), (a, b))
         for row, gone, come in ((one, a, b), (two, b, a)):
-            member[row, gone], member[row, come] = False, True
             stands[row, gone], stands[row, come] = 0, 1
+
+
+def _cut_peaks(member: BoolArray, rng: np.random.Generator, n_swaps: int) -> None:
+    """Swap books between two sets while that lowers the sum of fourth powers of pair counts about their mean.
+
+    Each try takes a set that holds one of the pairs that stand out most, so that tries are not spent where all is even.
+    """
+    n_sets, n_books = member.shape
+    if n_sets < 2 or n_books < 3:
+        return
+    pairs = (member.T.astype(np.float32) @ member.astype(np.float32)).astype(np.int64)
+    mean = (pairs.sum() - np.trace(pairs)) / (n_books * (n_books - 1))
+    peaks: list[tuple[int, int]] = []
+    for _ in range(n_swaps):
+        if not peaks:
+            peaks = _peaks(pairs, mean, rng)
+        a, other = peaks.pop()
+        together = np.flatnonzero(member[:, a] & member[:, other])
+        apart = np.flatnonzero(~member[:, a])
+        if not together.size or not apart.size:
+            continue
+        one, two = (int(rows[int(rng.random() * rows.size)]) for rows in (together, apart))
+        only_one, only_two = member[one] & ~member[two], member[two] & ~member[one]
+        candidates = np.flatnonzero(only_two)
+        if not candidates.size:
+            continue
+        b = int(candidates[int(rng.random() * candidates.size)])
+        only_one[a] = only_two[b] = False
+        lead_a, lead_b = pairs[a] - mean, pairs[b] - mean
+        change = _fourth(lead_a, lead_b, only_one) + _fourth(lead_b, lead_a, only_two)
+        if change < 0:
+            _swap(member, pairs, (one, two), (a, b))
+
+
+def _peaks(pairs: IntArray, mean: float, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Return the pairs of books that meet most often beyond the mean, each both ways, in random order."""
+    n_books = len(pairs)
+    above = np.triu(pairs - mean, k=1).ravel()
+    count = min(max(8, n_books), above.size - 1)
+    most = np.argpartition(above, above.size - count)[above.size - count :]
+    found = [(int(i) // n_books, int(i) % n_books) for i in rng.permutation(most)]
+    return [pair for one, two in found for pair in ((one, two), (two, one))]
+
+
+def _fourth(leaving: npt.NDArray[np.float64], coming: npt.NDArray[np.float64], rest: BoolArray) -> float:
+    """Return by how much the fourth powers grow where `leaving` meets `rest` once less and `coming` once more."""
+    less, more = leaving[rest], coming[rest]
+    return float(((less - 1) ** 4 - less**4 + (more + 1) ** 4 - more**4).sum())
+
+
+def _swap(member: BoolArray, pairs: IntArray, sets: tuple[int, int], books: tuple[int, int]) -> None:
+    """Move book a from set one to set two and book b back, in membership and pair counts."""
+    (one, two), (a, b) = sets, books
+    rest_one, rest_two = member[one].copy(), member[two].copy()
+    rest_one[a] = rest_two[b] = False
+    for book, other, rest in ((a, b, rest_one), (b, a, rest_two)):
+        pairs[book][rest] -= 1
+        pairs[rest, book] -= 1
+        pairs[other][rest] += 1
+        pairs[rest, other] += 1
+    for row, gone, come in ((one, a, b), (two, b, a)):
+        member[row, gone], member[row, come] = False, True

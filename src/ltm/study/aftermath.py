@@ -26,7 +26,7 @@ from ltm.patterns.table import Rows, make_table
 from ltm.progress import Progress
 from ltm.records import Book, Item, Measure, Reliability, Run, Variant
 from ltm.runs import probe
-from ltm.runs.executors.local import Job, LocalExecutor
+from ltm.runs.executors.base import Executor, Job
 from ltm.scores import stage as scores_stage
 from ltm.sets.design import draw
 from ltm.store import WorkFolder, write_rows
@@ -46,7 +46,7 @@ def measure(
     settings: StudySettings,
     work: WorkFolder,
     scratch: WorkFolder,
-    pool: LocalExecutor,
+    pool: Executor,
     n_workers: int,
     costs: Costs,
     library: Library,
@@ -68,7 +68,7 @@ def _scores(
     settings: StudySettings,
     work: WorkFolder,
     scratch: WorkFolder,
-    pool: LocalExecutor,
+    pool: Executor,
     n_workers: int,
     costs: Costs,
     library: Library,

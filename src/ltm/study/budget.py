@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ltm.errors import BudgetError
 from ltm.forecast.bill import energy_and_money
-from ltm.forecast.power import power
 from ltm.forecast.section import BudgetSection, ForecastSection
 from ltm.model.sizes import SIZES
-from ltm.sets.design import draw
 from ltm.store import WorkFolder
+from ltm.study.knowing import design_of, knowable
 from ltm.study.settings import StudySettings
 from ltm.units import format_bytes, format_count, format_seconds
 
@@ -51,14 +49,7 @@ def folder_bytes(work: WorkFolder) -> int:
 
 def is_held(work: WorkFolder) -> bool:
     """Return whether a process holds the work folder now."""
-    try:
-        with open(work.path(".lock"), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
+    return work.owner() is not None
 
 
 def held(section: BudgetSection, bill: Mapping[str, Any], gone: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -122,6 +113,7 @@ def in_words(row: Mapping[str, Any]) -> str:
 
 def amount(name: str, value: float) -> str:
     """Return an amount of a budget's quantity with its unit."""
+    name = name.split()[0]
     if name == "hours":
         return format_seconds(3600 * value)
     return format_bytes(value) if name == "disk" else f"{value:.3g} {'kWh' if name == 'kwh' else 'USD'}"
@@ -148,7 +140,6 @@ class _Offer:
 
     def __init__(self, settings: StudySettings, forecast: Forecast, gone: Mapping[str, float], n_books: int) -> None:
         self.settings, self.forecast, self.gone, self.n_books = settings, forecast, gone, n_books
-        self._designs: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.before = self._power(settings)
 
     def variants(self) -> dict[str, Any] | None:
@@ -232,7 +223,7 @@ class _Offer:
     def _forecast(self, changes: Mapping[str, Any]) -> Forecast:
         """Return the forecast of the changed study; what is done already is not counted as saved."""
         settings, load, costs = self._changed(changes), self.forecast.load, self.forecast.costs
-        n_runs = int(self._design(settings)["n_runs"])
+        n_runs = int(design_of(settings)["n_runs"])
         n_params = settings.model.shape(settings.tokens.vocab_size).n_params
         speed = (load.n_params / n_params) ** _SPEED_BY_SIZE
         changed = dataclasses.replace(
@@ -253,24 +244,12 @@ class _Offer:
         )
         return dataclasses.replace(self.forecast, load=changed, costs=priced)
 
-    def _design(self, settings: StudySettings) -> dict[str, Any]:
-        """Return the counts of a design; they do not depend on the books, so that one a set stands for all."""
-        from ltm.study.plan import stand_in
-
-        key = (settings.sets.count, *settings.sets.shares.model_dump().values())
-        if key not in self._designs:
-            section = settings.sets.model_copy(update={"books_per_set": 1})
-            self._designs[key] = draw(section, [stand_in(0)], settings.seed)[1]
-        return self._designs[key]
-
     def _fits(self, changes: Mapping[str, Any]) -> bool:
         rows = held(self.settings.budget, self._forecast(changes).bill(self.settings), self.gone)
         return all(row["verdict"] in (WITHIN, AT_RISK) for row in rows)
 
     def _power(self, settings: StudySettings) -> dict[str, Any]:
-        design = self._design(settings)
-        blocks = design["templates"]
-        return power(design["n_sets"], self.n_books, settings.sets.books_per_set, blocks["order"], blocks["gaps"])
+        return knowable(settings, self.n_books)
 
     def _lost(self, changed: StudySettings) -> list[str]:
         """Return in words how much less the changed design finds out."""

@@ -10,7 +10,9 @@ from typing import Any
 
 from ltm.config import Document
 from ltm.errors import ConfigError, InputError
+from ltm.study.check_base import check_base
 from ltm.study.check_machine import check_machine
+from ltm.study.check_trackers import check_trackers
 from ltm.study.check_training import check_training
 from ltm.study.notes import Notes
 from ltm.study.settings import StudySettings
@@ -29,10 +31,13 @@ def findings(settings: StudySettings, document: Document, unread: frozenset[str]
     """
     notes = Notes(document, unread)
     files = _check_library(settings, notes)
+    if not check_base(settings, notes):
+        return notes  # of a model without a shape nothing else can be said
     check_training(settings, notes, files)
     check_machine(settings, notes)
     _check_eval_file(settings, notes)
     _check_context(settings, notes)
+    check_trackers(settings, notes)
     return notes
 
 

@@ -18,27 +18,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltm.books import stage as books_stage
-from ltm.books.catalogue import read_catalogue
 from ltm.config import Section
 from ltm.errors import LtmError
 from ltm.forecast.bill import Costs, Workload, draw_watts, energy_and_money, price
-from ltm.forecast.power import in_words, power
 from ltm.progress import Progress
-from ltm.records import Book
 from ltm.runs import hardware, queue
-from ltm.sets.design import draw
+from ltm.sets.shelf import read_shelf
 from ltm.store import WorkFolder, fingerprint, read_json, write_json
 from ltm.study import budget, history, rehearsal
 from ltm.study.effort import BRIEF, THOROUGH, Effort, Library
+from ltm.study.knowing import design_of, in_words, knowable
 from ltm.study.processes import process_age
+from ltm.study.rounds import Rounds
 from ltm.study.settings import STAGES, StudySettings
-from ltm.study.standing import standing
+from ltm.study.standing import runs_to_come, standing
 from ltm.units import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
-    from ltm.runs.executors.local import LocalExecutor
+    from ltm.runs.executors.base import Executor
 
-Pool = Callable[[], "LocalExecutor"]
+Pool = Callable[[], "Executor"]
 _BESIDE_SECONDS = 0.4  # the study checked, its folder locked, what stands looked up
 
 
@@ -69,26 +68,19 @@ def plan(settings: StudySettings, work: WorkFolder, progress: Progress) -> dict[
         start = age + time.monotonic() - ending + _BESIDE_SECONDS
         forecast = dataclasses.replace(forecast, costs=dataclasses.replace(forecast.costs, start_seconds=start))
         history.store_plan(plan_key(settings), forecast.costs, dataclasses.asdict(forecast.library))
-    books = _training_books(settings, work, forecast.library)
-    _, design = draw(settings.sets, books, settings.seed)
-    strength = strength_of(settings, design, len(books))
+    n_books = _training_books(settings, work, forecast.library)
+    strength = knowable(settings, n_books, work)
     bill = forecast.bill(settings)
     spent = spent_so_far(work, bill["watts"], settings)
     return {
         **bill,
-        "design": design,
+        "design": design_of(settings),
         "n_files": forecast.library.n_files,
         "power": strength,
         "power_in_words": in_words(strength),
         "budget": budget.held(settings.budget, bill, spent),
-        "alternatives": budget.alternatives(settings, forecast, spent, len(books)),
+        "alternatives": budget.alternatives(settings, forecast, spent, n_books),
     }
-
-
-def strength_of(settings: StudySettings, design: dict[str, Any], n_books: int) -> dict[str, Any]:
-    """Return what a design can find out."""
-    blocks = design["templates"]
-    return power(design["n_sets"], n_books, settings.sets.books_per_set, blocks["order"], blocks["gaps"])
 
 
 def write_forecast(settings: StudySettings, work: WorkFolder, pool: Pool, progress: Progress) -> dict[str, Any]:
@@ -195,7 +187,9 @@ def _rehearsed_costs(
 
 def _with_runs(settings: StudySettings, work: WorkFolder, costs: Costs, jobs: list[queue.Job]) -> Costs:
     """Return the costs with the rate of the complete runs, if there are any."""
-    runs = [run for job in jobs if (run := queue.read_run(work, job.run_id)) is not None]
+    chosen = Rounds(settings, work).chosen
+    usual = [job for job in jobs if job.recipe == chosen]
+    runs = [run for job in usual if (run := queue.read_run(work, job.run_id)) is not None]
     if not runs:
         return costs
     seconds = sum(run.seconds for run in runs) / len(runs)
@@ -212,12 +206,13 @@ def _workload(
 ) -> Workload:
     shape = settings.model.shape(settings.tokens.vocab_size)
     device = hardware.pick_device(settings.runs)
-    _, design = draw(settings.sets, _training_books(settings, work, library), settings.seed)
-    n_runs = len(jobs) or int(design["n_runs"])
-    left = _runs_left(work, jobs) if jobs else float(n_runs)
+    design = design_of(settings)
+    to_come = runs_to_come(settings, work) if jobs else 0
+    n_runs = len(jobs) + to_come or int(design["n_runs"])
+    left = _runs_left(work, jobs) + to_come if jobs else float(n_runs)
     path = work.path("timings.json")
     seconds = read_json(path)["stages"] if path.exists() else {}
-    used = min(1.0, design["n_sets"] * settings.sets.books_per_set / max(1, library.train_books))
+    used = min(1.0, sum(design["templates"].values()) * settings.sets.books_per_set / max(1, library.train_books))
     return Workload(
         n_runs=n_runs,
         runs_left=left,
@@ -250,21 +245,18 @@ def _models_to_score(settings: StudySettings, work: WorkFolder, jobs: list[queue
     wanted = [*untrained_ids(settings.scores), *(job.run_id for job in jobs)]
     if not jobs or not work.path("evalset", f"bank_{bank}.parquet").exists():
         return float(settings.scores.untrained + n_runs)
-    return float(len(pending(work, wanted, bank_fingerprint(work, bank), bank)))
+    asked = pending(work, wanted, bank_fingerprint(work, bank), bank)
+    return float(len(asked) + n_runs - len(jobs))
 
 
-def _training_books(settings: StudySettings, work: WorkFolder, library: Library) -> list[Book]:
-    """Return the training books, or stand-ins in the expected number before the library is read."""
-    if work.path("books", "catalogue.parquet").exists():
-        books = [book for book in read_catalogue(work) if book.pool == "train"]
-        if len(books) >= settings.sets.books_per_set:
-            return books
-    return [stand_in(i) for i in range(max(settings.sets.books_per_set, library.train_books))]
-
-
-def stand_in(index: int) -> Book:
-    """Return a book of which nothing is known; counts of a design do not depend on more."""
-    return Book(f"{index:016x}", "", "", None, "en", "", "", "", index, "train", 0, 0, [0], {})
+def _training_books(settings: StudySettings, work: WorkFolder, library: Library) -> int:
+    """Return the number of training books, as expected before the library is read."""
+    path = work.path("books", "catalogue.parquet")
+    if path.exists():
+        n_units = read_shelf(work, settings.sets.editions, settings.sets.among).n_units
+        if n_units >= settings.sets.books_per_set:
+            return n_units
+    return max(settings.sets.books_per_set, library.train_books)
 
 
 def spent_so_far(work: WorkFolder, watts: float, settings: StudySettings) -> dict[str, float]:

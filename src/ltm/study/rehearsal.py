@@ -33,7 +33,7 @@ from ltm.forecast.bill import Z90, Costs
 from ltm.progress import Progress, Task
 from ltm.records import Book
 from ltm.runs import hardware, probe
-from ltm.runs.executors.local import LocalExecutor
+from ltm.runs.executors.base import Executor
 from ltm.runs.queue import Recipe
 from ltm.sets import stage as sets_stage
 from ltm.sets.section import SharesSection
@@ -85,7 +85,7 @@ class Recorder(Progress):
 
 
 def rehearse(
-    settings: StudySettings, work: WorkFolder, pool: LocalExecutor, effort: Effort, progress: Progress
+    settings: StudySettings, work: WorkFolder, pool: Executor, effort: Effort, progress: Progress
 ) -> tuple[Costs, Library]:
     """Return what every stage costs here, and what the library holds.
 
@@ -129,7 +129,7 @@ def rehearse(
 
 
 @contextlib.contextmanager
-def _folder(pool: LocalExecutor) -> Iterator[WorkFolder]:
+def _folder(pool: Executor) -> Iterator[WorkFolder]:
     """Give a folder that is deleted; workers that a stop leaves at work end before, else they would make it again."""
     with tempfile.TemporaryDirectory(prefix="ltm-plan-", ignore_cleanup_errors=True) as name:
         work = WorkFolder(Path(name) / "work")

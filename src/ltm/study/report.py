@@ -88,8 +88,15 @@ def status_text(status: dict[str, Any]) -> str:
         f"{status['study']} in {status['work']}",
         f"stages   {stages}",
         f"runs     {runs}",
+        *_round_lines(status),
         f"time     {format_seconds(status['elapsed_seconds'])} spent, {left} left; cost {status['cost_usd']:.2f} USD",
     ]
+    if status["runs"]["complete"]:
+        rate = status["rate"]
+        each = f"{rate['tokens_per_second_per_worker']:,.0f} tokens/s a worker"
+        lines.append(f"rate     {rate['runs_per_hour']:,.0f} runs an hour, {each}")
+    if status["paused"]:
+        lines.append("paused   `ltm resume STUDY` lets it go on")
     if status["working_on"]:
         lines.append(f"now      {status['working_on']}")
     if status["eta_seconds"] and status["eta_from"]:
@@ -97,6 +104,15 @@ def status_text(status: dict[str, Any]) -> str:
     lines += [f"budget   {in_words(row)}" for row in status["budget"]]
     lines += [f"failed   {run_id}: {error}" for run_id, error in list(status["failed"].items())[:10]]
     return "\n".join(lines)
+
+
+def _round_lines(status: dict[str, Any]) -> list[str]:
+    """Return one line about the rounds of a study that has any."""
+    shown = []
+    for row in status.get("rounds", []):
+        how_far = f"{row['complete']} of {row['runs']} runs" if row["state"] == "under way" else f"{row['runs']} runs"
+        shown.append(f"{row['round']} {row['state']} ({how_far})")
+    return [f"rounds   {', '.join(shown)}"] if shown else []
 
 
 def result_text(study: Study, result: dict[str, Any], until: str) -> str:

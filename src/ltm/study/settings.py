@@ -7,19 +7,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ltm.books.section import BooksSection
 from ltm.config import Section
 from ltm.dashboard.section import DashboardSection
-from ltm.errors import InputError
+from ltm.errors import ConfigError, InputError
 from ltm.evalset.section import EvalsetSection
 from ltm.forecast.section import BudgetSection, ForecastSection
+from ltm.model.base import base_tokenizer
 from ltm.model.section import ModelSection
 from ltm.patterns.section import PatternsSection
 from ltm.runs.section import RunsSection
+from ltm.runs.trackers.section import TrackersSection
 from ltm.scores.section import ScoresSection
 from ltm.sets.section import SetsSection
+from ltm.study.rounds_section import RoundsSection
 from ltm.tokens.section import TokensSection
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -41,6 +44,8 @@ class StudySettings(Section):
     """The library."""
     sets: SetsSection = SetsSection()
     """The training sets that are drawn from it."""
+    rounds: RoundsSection = RoundsSection()
+    """Whether the study learns in rounds."""
     tokens: TokensSection = TokensSection()
     """The tokenizer."""
     model: ModelSection = ModelSection()
@@ -59,6 +64,43 @@ class StudySettings(Section):
     """What an hour costs."""
     budget: BudgetSection = BudgetSection()
     """What the study may cost."""
+    trackers: TrackersSection = TrackersSection()
+    """Other programs that get a copy of its runs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokenizer_of_base(cls, data: Any) -> Any:
+        """A model that was trained before brings its tokenizer with it."""
+        model = data.get("model") if isinstance(data, dict) else None
+        base = model.get("base") if isinstance(model, dict) else None
+        tokens = data.get("tokens") or {} if isinstance(data, dict) else {}
+        if not isinstance(base, str) or not isinstance(tokens, dict) or tokens.get("tokenizer") is not None:
+            return data
+        return {**data, "tokens": {**tokens, "tokenizer": str(base_tokenizer(Path(base)))}}
+
+
+def changed_settings(settings: StudySettings, changes: Mapping[str, Any]) -> StudySettings:
+    """Return the settings with some `section.key` changed.
+
+    Raises:
+        ConfigError: a key is unknown, or a value does not fit.
+    """
+    from pydantic import ValidationError
+
+    values = settings.model_dump()
+    for dotted, value in changes.items():
+        *path, last = dotted.split(".")
+        target: Any = values
+        for key in path:
+            target = target.get(key) if isinstance(target, dict) else None
+        if not isinstance(target, dict) or last not in target:
+            raise ConfigError([f"{dotted}: no such setting"], "keys are `section.key`, as for --set")
+        target[last] = value
+    try:
+        return StudySettings.model_validate(values)
+    except ValidationError as error:
+        problems = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(problems, "see `ltm schema`") from None
 
 
 def find_study(path: str | Path) -> Path:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import statistics
-import time
+from dataclasses import dataclass
 from typing import Any
 
 from ltm.errors import StoreError
 from ltm.forecast.bill import Z90, energy_and_money, interval
 from ltm.forecast.reforecast import RunDone, RunUnderWay, reforecast
 from ltm.forecast.workers import Range
-from ltm.runs import queue
+from ltm.runs import index, queue
+from ltm.runs.pause import is_paused
+from ltm.sets.stage import read_variants
 from ltm.store import WorkFolder, read_json
+from ltm.study import clock
 from ltm.study.budget import held, is_held, spent
+from ltm.study.round_sizes import sizes
 from ltm.study.settings import STAGES, StudySettings
 
+_SAME_IN_ALL_ROUNDS = ("books", "tokens", "evalset")
 _BEFORE_RUNS = ("books", "sets", "tokens", "evalset")
 _SPREAD = 0.15  # of a stage that has not begun, where the forecast does not say
 
@@ -29,20 +34,23 @@ def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
     elapsed = dict(timings["stages"])
     running = is_held(work)
     if current and running:
-        elapsed[current["stage"]] = elapsed.get(current["stage"], 0.0) + time.time() - current["started"]
+        elapsed[current["stage"]] = elapsed.get(current["stage"], 0.0) + clock.since(current["started"])
     counts = dict.fromkeys(queue.STATES, 0)
-    jobs: list[queue.Job] = []
-    if work.path("runs", "jobs.json").exists():
-        jobs = queue.read_jobs(work)[1]
-        for job in jobs:
-            counts[queue.state_of(work, job.run_id)] += 1
+    jobs = _jobs(work)
+    states = queue.states(work, [job.run_id for job in jobs])
+    for state in states.values():
+        counts[state] += 1
+    complete = list(index.briefs(work, [run_id for run_id, state in states.items() if state == "complete"]).values())
+    rounds = round_states(settings, work, states)
+    to_come = sum(row["runs"] for row in rounds if row["state"] == "to come")
     done: list[str] = []
     for name in STAGES:  # what was made from runs that are not all there is not done
         if name in _BEFORE_RUNS or name == "runs" or "runs" in done:
-            done += [name] if _stage_done(work, name, counts, len(jobs)) else []
+            grows = to_come and name not in _SAME_IN_ALL_ROUNDS
+            done += [name] if not grows and _stage_done(work, name, counts, len(jobs)) else []
     seconds = sum(elapsed.values()) + _other_seconds(timings, elapsed, running)
     forecast = _read(work, "forecast.json") or {}
-    left = _left(work, jobs, done, forecast, elapsed)
+    left = _left(work, _Queue(states, complete, to_come), done, forecast, elapsed)
     gone = spent(seconds, float(forecast.get("watts", 0.0)), settings.forecast, work)
     return {
         "study": settings.name,
@@ -50,7 +58,10 @@ def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
         "stages": {name: "complete" if name in done else "waiting" for name in STAGES},
         "working_on": current["stage"] if current and running else None,
         "runs": counts,
-        "failed": queue.failures(work, jobs),
+        "rounds": rounds,
+        "paused": is_paused(work),
+        "failed": queue.failures(work, jobs, states),
+        "rate": _rate(complete, elapsed.get("runs", 0.0)),
         "eta_seconds": left["seconds"] if left else None,
         "eta_low": left["low"] if left else None,
         "eta_high": left["high"] if left else None,
@@ -65,12 +76,33 @@ def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
     }
 
 
+def round_states(settings: StudySettings, work: WorkFolder, states: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the rounds with their runs and their state: to come, under way, complete; none for a study without."""
+    if not settings.rounds.enabled:
+        return []
+    by_variant: dict[int, list[str]] = {}
+    for job in _jobs(work):
+        by_variant.setdefault(job.variant_index, []).append(states[job.run_id])
+    try:
+        variants = read_variants(work)
+    except StoreError:
+        variants = []
+    found = []
+    for size in sizes(settings):
+        mine = [state for v in variants if v.round == size.name for state in by_variant.get(v.index, [])]
+        ended = sum(state in ("complete", "failed") for state in mine)
+        drawn = any(v.round == size.name for v in variants)
+        state = "complete" if mine and ended == len(mine) else "under way" if drawn else "to come"
+        found.append({"round": size.name, "state": state, "runs": len(mine) or size.n_runs, "complete": ended})
+    return found
+
+
 def _other_seconds(timings: dict[str, Any], elapsed: dict[str, float], running: bool) -> float:
     """Return the seconds beside the stages: of earlier starts, and of the present one."""
     other = float(timings.get("other", 0.0))
     began = timings.get("began")
     if began and running:
-        other += max(0.0, time.time() - began - (sum(elapsed.values()) - float(timings.get("before", 0.0))))
+        other += max(0.0, clock.since(began) - (sum(elapsed.values()) - float(timings.get("before", 0.0))))
     return other
 
 
@@ -80,8 +112,32 @@ def _stage_done(work: WorkFolder, name: str, counts: dict[str, int], n_jobs: int
     return work.output_of(name) is not None
 
 
+@dataclass(frozen=True)
+class _Queue:
+    """The state of every run, and the complete ones."""
+
+    states: dict[str, str]
+    complete: list[index.Brief]
+    to_come: int = 0  # runs of rounds that are not drawn yet
+
+
+def _jobs(work: WorkFolder) -> list[queue.Job]:
+    try:
+        return queue.read_jobs(work)[1]
+    except StoreError:  # not there yet, or damaged: the next start writes it anew
+        return []
+
+
+def _rate(complete: list[index.Brief], seconds: float) -> dict[str, float]:
+    """Return how fast the runs go: runs an hour over all workers, and the tokens a second of one worker."""
+    if not complete:
+        return {"runs_per_hour": 0.0, "tokens_per_second_per_worker": 0.0}
+    tokens = statistics.median(run.tokens_per_second for run in complete)
+    return {"runs_per_hour": 3600 * len(complete) / seconds if seconds else 0.0, "tokens_per_second_per_worker": tokens}
+
+
 def _left(
-    work: WorkFolder, jobs: list[queue.Job], done: list[str], forecast: dict[str, Any], elapsed: dict[str, float]
+    work: WorkFolder, runs: _Queue, done: list[str], forecast: dict[str, Any], elapsed: dict[str, float]
 ) -> dict[str, Any] | None:
     """Return the seconds left with their range: what complete runs say, and the forecast of stages not begun.
 
@@ -93,14 +149,13 @@ def _left(
     if not forecast.get("stages"):
         return None
     rows = {row["stage"]: row for row in forecast["stages"] if row["stage"] not in done and row["stage"] != "start"}
-    runs = [run for job in jobs if (run := queue.read_run(work, job.run_id)) is not None]
     middle, variance, pace, source = 0.0, 0.0, 1.0, "the forecast"
     if "runs" in rows and "costs" in forecast:
-        left, pace, source = _runs_left(work, jobs, runs, forecast, elapsed.get("runs", 0.0))
+        left, pace, source = _runs_left(work, runs, forecast, elapsed.get("runs", 0.0))
         del rows["runs"]
         middle, variance = left.median, (_log_sd(left.median, left.low, left.high) * left.median) ** 2
-    elif runs and "costs" in forecast:
-        pace = _pace(runs, forecast)
+    elif runs.complete and "costs" in forecast:
+        pace = _pace(runs.complete, forecast)
     for name, row in rows.items():
         seconds = row["seconds"] * pace**0.5  # half of an error of the runs' forecast is the machine's, as a rule
         rest = max(min(1.0, 0.1 * seconds), seconds - elapsed.get(name, 0.0))
@@ -132,16 +187,18 @@ def _pace(runs: list[Any], forecast: dict[str, Any]) -> float:
     return float(statistics.median(run.seconds for run in runs) / max(1e-9, planned))
 
 
-def _runs_left(
-    work: WorkFolder, jobs: list[queue.Job], runs: list[Any], forecast: dict[str, Any], elapsed: float
-) -> tuple[Range, float, str]:
+def _runs_left(work: WorkFolder, queued: _Queue, forecast: dict[str, Any], elapsed: float) -> tuple[Range, float, str]:
     """Return the time left of the queue, how much slower than forecast the machine is, and where that comes from."""
     costs, n_workers = forecast["costs"], forecast["n_workers"]
-    complete = {run.run_id for run in runs}
+    runs = queued.complete
     beside = costs["run_seconds"]
     finished = [RunDone(run.seconds * (1 + costs["checkpoint_share"]) + beside) for run in runs]
-    n_jobs = len(jobs) or forecast["n_runs"]
-    begun = [queue.progress_of(work, job.run_id) for job in jobs if job.run_id not in complete]
+    n_jobs = len(queued.states) + queued.to_come or forecast["n_runs"]
+    begun = [
+        queue.progress_of(work, run_id)
+        for run_id, state in queued.states.items()
+        if state in ("running", "lost", "stopped")
+    ]
     under_way = [RunUnderWay(min(0.99, share)) for share in sorted(begun, reverse=True)[:n_workers] if share > 0]
     waiting = n_jobs - len(runs) - len(under_way)
     found = reforecast(_run_seconds(forecast), n_workers, finished, waiting, running=under_way)

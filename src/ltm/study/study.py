@@ -12,20 +12,14 @@ from typing import Any
 
 from ltm import config
 from ltm.config import Document
-from ltm.errors import ConfigError, InputError
+from ltm.errors import ConfigError, StoreError
 from ltm.progress import Progress
 from ltm.runs import queue
 from ltm.runs.queue import Recipe
 from ltm.store import WorkFolder, read_json, write_json
+from ltm.study import edits
 from ltm.study.notes import Notes
-from ltm.study.settings import STAGES, StudySettings, differences, find_study
-
-# Sections that change how results are shown or what they cost, never what was trained or drawn.
-_FREE_TO_CHANGE = ("budget", "dashboard", "forecast", "patterns", "scores", "question")
-
-
-# Where files lie and how fast runs are trained; what the files hold is noticed by the stages themselves.
-_WITHOUT_EFFECT = ("runs.workers:", "runs.retries:", "runs.checkpoint_seconds:", "books.path:", "books.manifest:")
+from ltm.study.settings import STAGES, StudySettings, find_study
 
 
 class Study:
@@ -72,6 +66,7 @@ class Study:
         progress: Progress | None = None,
         accept_changes: bool = False,
         over_budget: bool = False,
+        most: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
         """Build every stage that is not up to date, as far as `until`; a finished study is left as it is.
 
@@ -80,6 +75,7 @@ class Study:
             progress: Told what happens.
             accept_changes: Go on in a work folder that was made with other settings.
             over_budget: Do not hold the study to its budget.
+            most: `hours`, `usd` or `kwh` after which this start stops; the next one goes on.
 
         Returns:
             `built`: the stages that had to be built; `failed_runs`: run id -> its error.
@@ -88,7 +84,12 @@ class Study:
             BudgetError: the budget is reached, or the forecast is above it; what was complete stays.
             LtmError: a stage cannot be built; what was complete stays.
         """
+        from ltm.runs.executors.crew import announce
+        from ltm.runs.pause import go_on
         from ltm.study.build import Builder
+        from ltm.study.keep import prune
+        from ltm.study.mend import with_mending
+        from ltm.study.together import together
 
         progress = progress or Progress()
         notes = self.notes()
@@ -96,30 +97,43 @@ class Study:
             raise ConfigError(notes.problems, "`ltm check STUDY` lists the same")
         for warning in notes.warnings:
             progress.say(f"warning: {warning}")
-        with self.work.lock():
-            self._record(accept_changes)
-            builder = Builder(self.settings, self.work, progress, over_budget)
+
+        def build() -> dict[str, Any]:
+            self._record(accept_changes, progress)
+            builder = Builder(self.settings, self.work, progress, over_budget, most)
             return builder.build(STAGES[: STAGES.index(until) + 1])
+
+        crew = self.settings.runs.executor == "crew"
+
+        def lead() -> dict[str, Any]:
+            with self.work.lock():
+                if crew:
+                    announce(self.work, over=False)
+                if go_on(self.work):
+                    progress.say("the study was paused; it goes on")
+                result = with_mending(self.work, progress, build)
+                if until == STAGES[-1]:
+                    prune(self.work, self.settings.runs.keep_weights, progress)
+                if crew:
+                    announce(self.work, over=True)
+                return result
+
+        return together(self.settings.runs, self.work, lead, progress) if crew else lead()
 
     def jobs(self) -> list[queue.Job]:
         """Return the runs that the study asks for, once its design stands."""
         return queue.read_jobs(self.work)[1]
 
-    def _record(self, accept_changes: bool) -> None:
+    def _record(self, accept_changes: bool, progress: Progress) -> None:
+        """Store the settings, unless they would make finished work useless and nobody said that they may."""
+        edit = edits.look(self.settings, self.document, self.work)
+        edits.allow(edit, accept_changes, self.work)
+        if edit.changed or edit.causes:
+            edits.keep_earlier(self.work, edit)
+            progress.say("\n  ".join(["the study was edited:", *edit.in_words()]))
         path = self.work.path("study.json")
         value = {**json.loads(self.settings.model_dump_json()), "overrides": self.overrides}
-        old = read_json(path) if path.exists() else value
-        skipped = {*_FREE_TO_CHANGE, "overrides", "work"}
-        before, after = ({k: v for k, v in side.items() if k not in skipped} for side in (old, value))
-        changed = differences(before, after)
-        changed = [line for line in changed if not line.startswith(_WITHOUT_EFFECT)]
-        if changed and not accept_changes and self.work.path("runs", "jobs.json").exists():
-            raise InputError(
-                f"{self.work.root} was made with other settings:\n  " + "\n  ".join(changed),
-                "give the same --set again, choose another --work, or add --accept-changes "
-                "(what the change does not touch is kept)",
-            )
-        if not path.exists() or old != value:
+        if _stored(self.work) != value:
             write_json(path, value)
 
 
@@ -146,11 +160,21 @@ def load(
     document = config.apply_overrides(original, given)
     settings = _validated(document)
     folder = _work_folder(settings, work)
-    if recorded and not given and folder.path("study.json").exists():
-        given = dict(read_json(folder.path("study.json")).get("overrides", {}))
+    folder.check_version()
+    if recorded and not given and (stored := _stored(folder)):
+        given = dict(stored.get("overrides", {}))
         document = config.apply_overrides(original, given)
         settings = _validated(document)
     return Study(settings, document, folder, given)
+
+
+def _stored(work: WorkFolder) -> dict[str, Any]:
+    """Return the settings that the work folder was made with; nothing where there are none, or they are damaged."""
+    try:
+        value: dict[str, Any] = read_json(work.path("study.json"))
+    except StoreError:
+        return {}
+    return value
 
 
 def _validated(document: Document) -> StudySettings:

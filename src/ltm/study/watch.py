@@ -9,14 +9,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
 from ltm.errors import BudgetError
-from ltm.forecast.section import BudgetSection
 from ltm.study.budget import amount
 
+OF_THIS_START = " of this start"
 _EVERY_SECONDS = 1.0
 _DISK_EVERY_SECONDS = 20.0  # walking the folder of a large study takes a while
 _AGAIN_SECONDS = 30.0  # an interrupt may be swallowed; sooner it would cut the workers' last checkpoints short
@@ -27,12 +27,12 @@ class Watch:
     """Interrupts the main thread when a limit is passed; tells afterwards which.
 
     Args:
-        section: The limits.
+        limits: The limits by name; `hours of this start` and so on are those of one command.
         spent: Returns what is spent, by name of the limit; called with whether the disk is to be measured.
     """
 
-    def __init__(self, section: BudgetSection, spent: Callable[[bool], dict[str, float]]) -> None:
-        self.limits, self._spent = section.limits(), spent
+    def __init__(self, limits: Mapping[str, float], spent: Callable[[bool], dict[str, float]]) -> None:
+        self.limits, self._spent = dict(limits), spent
         self.reached = ""
         self._over = threading.Event()
         self._lock = threading.Lock()  # held to send the interrupt, and to end the watch
@@ -64,6 +64,10 @@ class Watch:
 
     def error(self) -> BudgetError:
         """Return what is to be said."""
+        if OF_THIS_START in self.reached:
+            return BudgetError(
+                f"stopped as asked: {self.reached}", "nothing is lost; the same command goes on from here"
+            )
         return BudgetError(
             f"the budget is reached: {self.reached}",
             "nothing is lost; raise the budget (or give --over-budget) and the same command goes on where it was",

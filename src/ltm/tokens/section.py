@@ -16,3 +16,6 @@ class TokensSection(Section):
     """Size of the vocabulary: 256 bytes, one mark for the start of a text, and merges."""
     sample_bytes: Annotated[Count, Field(ge=1000)] = 4_000_000
     """Text that the tokenizer is trained on, taken evenly from all training books."""
+    tokenizer: str | None = None
+    """A `tokenizer.json` of Hugging Face tokenizers to take as it is, instead of training one; the base model's where
+    `model.base` names one."""

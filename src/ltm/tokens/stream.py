@@ -1,7 +1,7 @@
 """The token stream of a variant: an index list over the one token file, read piece by piece in exactly that order.
 
 Reads: `tokens/tokens.bin`, `tokens/shards.parquet`, one Variant. Nothing is copied or shuffled beyond what the
-variant says: a book's excerpt, its gaps, the order of the books, and for `shuffled` the order of all passages are
+variant says: a book's excerpt, its gaps, the order of the books, and for `shuffled` the order of all passages, are
 drawn from the variant's `stream_seed` alone.
 """
 
@@ -18,8 +18,9 @@ import numpy.typing as npt
 from ltm.errors import DataError
 from ltm.records import Shard, Variant
 from ltm.sets.section import SetsSection
-from ltm.store import WorkFolder, read_rows
-from ltm.tokens.stage import token_dtype
+from ltm.store import WorkFolder
+from ltm.tokens.index import read_index
+from ltm.tokens.token_file import token_dtype
 
 Segments = npt.NDArray[np.int64]  # shape (n, 2): first token in the file, number of tokens; start -1 = a start mark
 IntArray = npt.NDArray[np.int64]
@@ -77,9 +78,9 @@ def open_stream(
     return Stream(tokens, segments(variant, settings, shards), bos_id)
 
 
-def read_shards(work: WorkFolder) -> dict[str, Shard]:
+def read_shards(work: WorkFolder) -> Mapping[str, Shard]:
     """Return the token index by book id."""
-    return {s.book_id: s for s in read_rows(work.path("tokens", "shards.parquet"), Shard)}
+    return read_index(work.path("tokens", "shards.parquet"))
 
 
 def segments(variant: Variant, settings: SetsSection, shards: Mapping[str, Shard]) -> Segments:
@@ -98,16 +99,33 @@ def segments(variant: Variant, settings: SetsSection, shards: Mapping[str, Shard
             raise DataError(f"book {book_id} has no tokens", "delete the tokens folder and run again")
         rng = np.random.default_rng([variant.stream_seed, int(book_id[:8], 16)])
         books.append([(first, n, place) for first, n in _book_pieces(variant, settings, shard, rng)])
+    wanted = settings.run_tokens + 1
+    if variant.spacing == 0 and variant.order != "shuffled":
+        return _cut(np.array(_marked(_coming_back(books, wanted)), dtype=np.int64), wanted)
     rng = np.random.default_rng([variant.stream_seed, 0x0DE5])
     length = sum(n for book in books for _, n, _ in book)
     rows: list[tuple[int, int]] = []
-    have, wanted = 0, settings.run_tokens + 1
+    have = 0
     while have < wanted:
         share = min(1.0, (wanted - have) / length)
         epoch = _marked(_arranged(variant, settings, [_first_share(book, share) for book in books], rng))
         have += sum(n for _, n in epoch)
         rows += epoch
     return _cut(np.array(rows, dtype=np.int64), wanted)
+
+
+def _coming_back(books: Sequence[Sequence[Piece]], wanted: int) -> list[Piece]:
+    """Return spaced repetition: reading r of book i comes where book i + 2 ** r - 1 is read for the first time.
+
+    So a book comes back after 1, then 2, then 4 more books (expanding rehearsal, Landauer and Bjork 1978). As many
+    readings as in whole epochs one after another; the last one, too, takes an equal share of every book.
+    """
+    length = sum(n for book in books for _, n, _ in book)
+    whole = max(0, wanted // (length + len(books)))  # every reading of a book has a start mark
+    left = wanted - whole * (length + len(books)) - len(books)
+    readings = [1.0] * whole + [max(1.0, left) / length]
+    visits = sorted((i + 2**r - 1, r, i) for r in range(len(readings)) for i in range(len(books)))
+    return [piece for _, r, i in visits for piece in _first_share(books[i], readings[r])]
 
 
 def _first_share(book: Sequence[Piece], share: float) -> list[Piece]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,27 +10,35 @@ from typing import Any
 
 from ltm.errors import StoreError
 from ltm.store import WorkFolder, fingerprint, write_text
+from ltm.tokens import adopted
+from ltm.tokens.encoder import Encoder
+from ltm.tokens.train import BOS, train_backend
 
-BOS = "<|text|>"  # stands before every piece of text that does not continue the one before
+__all__ = ["BOS", "Tokenizer", "identity", "load", "save", "train"]
 
 
 class Tokenizer:
     """Encode text to ids and back; every text can be encoded, nothing is unknown."""
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, start: str = BOS) -> None:
         self._backend = backend
         backend.encode_special_tokens = True  # a book that spells the start mark out is still only text
         self.vocab_size: int = backend.get_vocab_size()
-        self.bos_id: int = backend.token_to_id(BOS)
+        self.bos_id: int = backend.token_to_id(start)
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The fast way from text to ids, made when it is first needed."""
+        return Encoder(self._backend)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, without a start mark."""
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        """Return the ids of a text, without a start mark; half of a surrogate pair counts as U+FFFD."""
+        ids: list[int] = self.encoder.encode(text).tolist()
         return ids
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of several texts, on all cores."""
-        return [e.ids for e in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        """Return the ids of several texts."""
+        return [ids.tolist() for ids in self.encoder.encode_many(texts)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, start marks left out."""
@@ -39,20 +48,7 @@ class Tokenizer:
 
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Train a byte-level BPE tokenizer; the vocabulary may come out smaller when the text has too few pairs."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    backend = Backend(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[BOS],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer=trainer)
-    return Tokenizer(backend)
+    return Tokenizer(train_backend(texts, vocab_size))
 
 
 def save(tokenizer: Tokenizer, path: Path) -> None:
@@ -82,4 +78,8 @@ def load(work: WorkFolder) -> Tokenizer:
         raise StoreError(f"{path} is missing", "run `ltm tokens STUDY`") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise StoreError(f"{path} is damaged", "delete the tokens folder and run again") from None
-    return Tokenizer(Backend.from_str(text))
+    beside = work.path("tokens", adopted.CONFIG)  # of a tokenizer that others have trained
+    if not beside.exists():
+        return Tokenizer(Backend.from_str(text))
+    start = adopted.start_token(text, beside.read_text(encoding="utf-8"))
+    return Tokenizer(Backend.from_str(text), start or BOS)

@@ -24,6 +24,16 @@ class RawBook:
     year: str = ""
     language: str = ""
     genre: str = ""
+    rights: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A book in a file, or the reason why there is none."""
+
+    member: str  # its name inside an archive or its row in a table; empty for a file that is one book
+    book: RawBook | None
+    reason: str = ""
 
 
 class Reader(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ltm.books.readers.base import RawBook
@@ -14,8 +15,9 @@ RULES = Rules(
     heading=frozenset(),
     section=frozenset(("section",)),
     skip=frozenset(("binary", "image", "stylesheet", "description")),
-    skip_marks=("note",),
+    skip_marks=frozenset(("note",)),
 )
+_BINARY = re.compile(rb"<binary\b[^>]*>[^<]*</binary\s*>", re.IGNORECASE)
 _GENRES = (  # beginnings of the format's genre codes
     ("poet", "poetry"),
     ("dram", "play"),
@@ -44,7 +46,8 @@ class Fb2Reader:
 
     def read(self, data: bytes) -> RawBook:
         """Return the text and the metadata of the title info."""
-        return read_tree(parse_xml(data))
+        # covers are most of a file's bytes, and one text of 10 MB is more than the parser takes
+        return read_tree(parse_xml(_BINARY.sub(b"", data)))
 
 
 def read_tree(root: Any) -> RawBook:

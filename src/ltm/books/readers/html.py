@@ -22,10 +22,20 @@ RULES = Rules(
         "head script style nav noscript template svg math img object iframe audio video canvas "
         "button select input textarea"
     ),
-    skip_marks=("pagenum", "pageno", "linenum", "noteref", "doc-noteref", "toc", "pagebreak", "doc-pagebreak"),
+    skip_marks=names(
+        "pagenum pageno page-num linenum noteref fnanchor doc-noteref toc doc-toc pagebreak doc-pagebreak tnote "
+        "transnote "
+        "transcribernote transcriber-note transcribers-note ws-noexport ws-pagenum noprint mw-editsection ws-summary"
+    ),
+    footnote=frozenset(("sup",)),
     preformatted=frozenset(("pre",)),
 )
 _CHARSET = re.compile(rb"<(?:\?xml|meta)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{3,30})", re.I)
+_GUTENBERG_TITLE = re.compile(
+    r"^(?:The |A )?Project Gutenberg(?:'s|’s)?\s+(?:e-?(?:book|text)s?\s+)?(?:of\s+|edition of\s+|,\s*)?"
+    r"(?P<title>.+?)(?:,?\s+by\s+(?P<author>[^|]+?))?$",
+    re.IGNORECASE,
+)
 _PROLOGUE = re.compile(r"\A\s*<\?xml[^>]{0,300}\?>")
 
 
@@ -37,34 +47,39 @@ class HtmlReader:
     def read(self, data: bytes) -> RawBook:
         """Return the running text of a page, with the title and author that its head names."""
         root = parse_html(data)
-        titles = find_all(root, "title")
+        text = text_of(root, RULES)
+        if not text.strip():
+            raise BookError("the page holds no text")
         meta = {
             (e.get("name") or e.get("property") or "").lower(): (e.get("content") or "").strip()
             for e in find_all(root, "meta")
         }
-        text = text_of(root, RULES)
-        if not text.strip():
-            raise BookError("the page holds no text")
-        return (
-            RawBook(
-                text=text,
-                title=meta.get("dc.title", ""),
-                author=meta.get("author", "") or meta.get("dc.creator", ""),
-                language=(root.get("lang") or "")[:2].lower(),
-                year=meta.get("dc.date", ""),
-            )
-            if meta.get("dc.title") or not titles
-            else _with_page_title(root, titles[0], text, meta)
+        titles = find_all(root, "title")
+        title, author = _page_title(words_of(titles[0]) if titles else "")
+        return RawBook(
+            text=text,
+            title=_first(meta, "dc.title", "dcterms.title") or title or _first(meta, "og:title"),
+            author=author or _first(meta, "author", "dc.creator", "dcterms.creator", "book:author"),
+            language=(root.get("lang") or _first(meta, "dc.language", "language"))[:2].lower(),
+            year=_first(meta, "dc.date", "dcterms.created", "dc.date.created"),
+            rights=_first(meta, "dc.rights", "dcterms.rights"),
         )
 
 
-def _with_page_title(root: Any, title: Any, text: str, meta: dict[str, str]) -> RawBook:
-    return RawBook(text, _plain_title(words_of(title)), meta.get("author", ""), language=(root.get("lang") or "")[:2])
+def _first(meta: dict[str, str], *keys: str) -> str:
+    return next((meta[key] for key in keys if meta.get(key)), "")
 
 
-def _plain_title(title: str) -> str:
-    title = re.sub(r"^The Project Gutenberg e-?(?:book|text) of\s+", "", title, flags=re.IGNORECASE)
-    return re.sub(r",? by [^,]+(?:, trans.*)?\.?$", "", title).strip()
+def _page_title(title: str) -> tuple[str, str]:
+    """Return title and author out of a page's title; only Gutenberg's wording tells an author beyond doubt."""
+    plain = re.sub(r"\s*\|\s*Project Gutenberg\s*$", "", title, flags=re.IGNORECASE).strip()
+    match = _GUTENBERG_TITLE.match(plain)
+    if match is None:
+        return plain, ""
+    author = re.sub(
+        r",?\s+(?:trans|ed|illus|edited|translated|illustrated)\b.*$", "", match["author"] or "", flags=re.I
+    )
+    return match["title"].strip(" ."), author.strip(" .")
 
 
 def parse_html(data: bytes) -> Any:

@@ -8,16 +8,35 @@ from ltm.books.readers.base import HEADING, RawBook
 from ltm.books.readers.txt import decode
 
 _HEADING = re.compile(r"^(?:#{1,6}|={1,6})[ \t]+(.*?)[ \t]*#*$")
-_FIELD = re.compile(r"^(title|author|year|date|language|genre):\s*(.+)$", re.IGNORECASE)
+_FIELD = re.compile(r"^(title|author|authors|creator|year|date|language|lang|genre|rights|licen[sc]e):\s*(.*)$", re.I)
+_SAME = {
+    "authors": "author",
+    "creator": "author",
+    "lang": "language",
+    "license": "rights",
+    "licence": "rights",
+    "date": "year",
+}
+_SETEXT = re.compile(r"^(?P<head>[^\s#>=*-][^\n]{0,100})\n(?:={3,}|-{3,})[ \t]*$", re.MULTILINE)
+_LIST_ITEM = re.compile(r"^\s+-\s+(?:name:\s*)?(.+)$|^-\s+(?:name:\s*)?(.+)$")
 _RULE = re.compile(r"^\s*(?:-{3,}|\*{3,}|_{3,}|={4,}|'{3,}|<{3,}|\+)\s*$")
 _ATTRIBUTE = re.compile(r"^(?::[\w-]+:.*|\[[\w\s,=\"'.#%-]*\]|v\d+(?:\.\d+)+)$")  # AsciiDoc attributes and block names
 _INLINE = (
+    (re.compile(r"<!--.*?-->", re.DOTALL), ""),
+    (re.compile(r"<br\s*/?>", re.IGNORECASE), "\n"),
+    (re.compile(r"<sup>\s*\[?(?:\d{1,3}|[*†‡])\]?\s*</sup>", re.IGNORECASE), ""),
+    (
+        re.compile(r"</?(?:a|b|i|u|em|strong|small|sup|sub|span|div|p|center|font|blockquote|hr)\b[^<>]{0,300}>", re.I),
+        "",
+    ),
     (re.compile(r"!\[[^\]\n]*\]\([^)\n]*\)"), ""),
-    (re.compile(r"\[([^\]\n]+)\]\([^)\n]*\)"), r"\1"),
+    (re.compile(r"\[([^\]\n]+)\]\((?:[^()\n]|\([^()\n]*\))*\)(?:\{[^}\n]*\})?"), r"\1"),
+    (re.compile(r"\[\^[^\]\n]{1,30}\](?!:)"), ""),
+    (re.compile(r"^[ ]{0,3}\[[^\]\n]{1,60}\]:[ \t]*<?(?:https?:|#|/|\.)\S*.*\n?", re.MULTILINE), ""),
     (re.compile(r"(?<![\w*])\*{1,3}(?=\S)([^*\n]+?)(?<=\S)\*{1,3}(?![\w*])"), r"\1"),
     (re.compile(r"(?<![\w_])_{1,2}(?=\S)([^_\n]+?)(?<=\S)_{1,2}(?![\w_])"), r"\1"),
-    (re.compile(r"\\([\\`*_{}\[\]()#+.!>-])"), r"\1"),
-    (re.compile(r"<!--.*?-->"), ""),
+    (re.compile(r"[ \t]*\\$", re.MULTILINE), ""),
+    (re.compile(r"\\([\\`*_{}\[\]()#+.!>~|-])"), r"\1"),
 )
 _FRONT = re.compile(r"\A---[ \t]*\n(.{0,5000}?)\n---[ \t]*\n", re.DOTALL)
 
@@ -34,9 +53,10 @@ class MarkdownReader:
         front = _FRONT.match(text)
         if front:
             text = text[front.end() :]
-            for line in front[1].split("\n"):
-                _keep_field(line, fields)
+            _read_front(front[1], fields)
+        text = _SETEXT.sub(r"\n# \g<head>\n", text)
         lines = []
+        text = text.lstrip("\n ")
         for number, line in enumerate(text.split("\n")):
             converted = _convert(line, fields if number < 20 else None)
             if converted is not None:
@@ -44,15 +64,24 @@ class MarkdownReader:
         body = "\n".join(lines)
         for pattern, replacement in _INLINE:
             body = pattern.sub(replacement, body)
-        year = fields.get("year", "") or fields.get("date", "")
-        return RawBook(
-            body,
-            fields.get("title", ""),
-            fields.get("author", ""),
-            year,
-            fields.get("language", ""),
-            fields.get("genre", ""),
-        )
+        return RawBook(text=body, **fields)
+
+
+def _read_front(front: str, fields: dict[str, str]) -> None:
+    """Read the front matter: YAML in its simplest form, values on the line or in a list below it."""
+    name = ""
+    for line in front.split("\n"):
+        item = _LIST_ITEM.match(line)
+        if item and name:
+            value = (item[1] or item[2]).strip().strip("\"'")
+            fields[name] = f"{fields[name]}; {value}" if fields.get(name) else value
+            continue
+        match = _FIELD.match(line)
+        name = ""
+        if match and not match[2].strip():
+            name = _SAME.get(match[1].lower(), match[1].lower())
+        elif match:
+            _keep_field(line, fields)
 
 
 def _convert(line: str, fields: dict[str, str] | None) -> str | None:
@@ -74,5 +103,9 @@ def _keep_field(line: str, fields: dict[str, str]) -> bool:
     match = _FIELD.match(line.strip())
     if match is None:
         return False
-    fields.setdefault(match[1].lower(), match[2].strip().strip("\"'"))
+    name = match[1].lower()
+    value = match[2].strip().strip("[]").strip("\"'")
+    if not value:
+        return False
+    fields.setdefault(_SAME.get(name, name), value)
     return True

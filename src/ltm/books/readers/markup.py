@@ -1,21 +1,28 @@
 """Text out of a parsed tree (HTML, XHTML, FB2, TEI): paragraphs, lines of verse, chapter headings.
 
 XML is parsed without external entities, without the network and with libxml2's own size limits; entities that the
-file defines itself are never expanded. HTML entities such as `&mdash;` are looked up in the standard table.
+file defines itself are never expanded. HTML entities such as `&mdash;` are looked up in the standard table. What an
+XML declaration says of the encoding is believed only where the bytes agree.
 """
 
 from __future__ import annotations
 
+import contextlib
 import html.entities
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from ltm.books.readers.base import HEADING
+from ltm.books.readers.txt import decode
 from ltm.errors import BookError
 
 MAX_DEPTH = 200
 _SPACES = re.compile(r"[ \t\r\n\x0b\x0c]+")
+_DECLARATION = re.compile(r"\A\s*<\?xml[^>]{0,300}\?>")
+_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
+_BARE = re.compile(r"&(?!#?\w{1,32};)|<(?![A-Za-zА-Яа-я_/!?])")
+_REFERENCE = re.compile(r"\A[\[({*]?\s*(?:\d{1,3}|[*†‡§¶#]{1,3}|[a-z])\s*[\])}*.]?\Z")
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,8 @@ class Rules:
     heading: frozenset[str]  # a paragraph that opens a chapter
     section: frozenset[str]  # opens a chapter at whatever paragraph comes first
     skip: frozenset[str]  # left out with all that is in it
-    skip_marks: tuple[str, ...] = ()  # left out when class, role or type contains one of these words
+    skip_marks: frozenset[str] = frozenset()  # left out when a word of class, role, type or id is among these
+    footnote: frozenset[str] = frozenset()  # left out when all it holds is the mark of a footnote
     preformatted: frozenset[str] = frozenset()  # line ends count
 
 
@@ -37,21 +45,39 @@ def names(text: str) -> frozenset[str]:
 
 
 def parse_xml(data: bytes) -> Any:
-    """Return the root of an XML document.
+    """Return the root of an XML document; a stray `&` or `<` in the text is mended, anything worse is not.
 
     Raises:
         BookError: it is not well-formed or breaks a size limit.
     """
     from lxml import etree
 
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False, remove_comments=True, remove_pis=True
-    )
+    text = _NOT_XML.sub("", _DECLARATION.sub("", decode(data)))
     try:
-        root = etree.fromstring(data, parser)
+        return _parse(text)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise BookError(f"the XML is damaged: {str(error).splitlines()[0][:150] if str(error) else 'empty'}") from None
-    return root
+        first = error
+    mended = _BARE.sub(lambda match: "&amp;" if match[0] == "&" else "&lt;", text)
+    if mended != text:
+        with contextlib.suppress(etree.XMLSyntaxError, ValueError):
+            return _parse(mended)
+    said = str(first).splitlines()[0][:150] if str(first) else "empty"
+    raise BookError(f"the XML is damaged: {said}") from None
+
+
+def _parse(text: str) -> Any:
+    from lxml import etree
+
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        huge_tree=False,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
+        encoding="utf-8",
+    )
+    return etree.fromstring(text.encode("utf-8"), parser)
 
 
 def local_name(element: Any) -> str:
@@ -95,7 +121,7 @@ class _Writer:
         if depth > MAX_DEPTH:
             raise BookError("the markup is nested too deeply")
         name = local_name(element)
-        if not name or name in self.rules.skip or self._is_skipped(element):
+        if not name or name in self.rules.skip or self._is_skipped(element, name):
             return
         preformatted = preformatted or name in self.rules.preformatted
         is_block = name in self.rules.block or name in self.rules.heading or name in self.rules.section
@@ -132,14 +158,20 @@ class _Writer:
         if text:
             self.pieces.append(text if preformatted else _SPACES.sub(" ", text))
 
-    def _is_skipped(self, element: Any) -> bool:
-        if not self.rules.skip_marks:
-            return False
-        marks: set[str] = set()
-        for key, value in element.attrib.items():
-            if key.rpartition("}")[2] in ("class", "type", "role"):
-                marks.update(value.lower().split())
-        return any(mark in marks for mark in self.rules.skip_marks)
+    def _is_skipped(self, element: Any, name: str) -> bool:
+        rules = self.rules
+        if rules.skip_marks and len(element.attrib) and not rules.skip_marks.isdisjoint(marks_of(element)):
+            return True
+        return name in rules.footnote and _REFERENCE.match("".join(element.itertext())) is not None
+
+
+def marks_of(element: Any) -> set[str]:
+    """Return the words of an element's class, role, type and id, in lower case."""
+    marks: set[str] = set()
+    for key, value in element.attrib.items():
+        if key.rpartition("}")[2] in ("class", "type", "role", "id") or key == "epub:type":
+            marks.update(value.lower().split())
+    return marks
 
 
 def _entity_text(node: Any) -> str:

@@ -11,11 +11,15 @@ from ltm.books.readers.markup import Rules, find_all, local_name, names, parse_x
 from ltm.errors import BookError
 
 RULES = Rules(
-    block=names("text body p ab lg sp stage q quote list item argument epigraph castlist castitem label"),
+    block=names(
+        "text front body back p ab lg sp stage q quote list item argument epigraph castlist castitem label table"
+    ),
     line=frozenset(("l", "lb", "speaker", "row")),
     heading=frozenset(),
     section=frozenset(("div", "div1", "div2", "div3")),
-    skip=names("teiheader note fw pb gap figure titlepage front back"),
+    skip=names("teiheader note fw pb gap figure graphic titlepage idno"),
+    skip_marks=names("titlepage toc contents notes footnotes advert advertisement colophon index imprint"),
+    footnote=frozenset(("ref",)),
 )
 
 
@@ -31,19 +35,33 @@ class XmlReader:
             return fb2.read_tree(root)
         if local_name(root) not in ("tei", "teicorpus"):
             raise BookError("the XML is neither TEI nor a FictionBook")
-        bodies = find_all(root, "body")
-        text = "\n\n".join(text_of(body, RULES) for body in bodies)
+        texts = [child for child in root.iter() if local_name(child) == "text" and not _inside_text(child)]
+        text = "\n\n".join(text_of(part, RULES) for part in texts)
         if not text.strip():
             raise BookError("the TEI file holds no text")
         statement = next(iter(find_all(root, "titlestmt")), None)
-        title, author = ("", "") if statement is None else (_first(statement, "title"), _first(statement, "author"))
+        title = "" if statement is None else _first(statement, "title")
+        authors = [] if statement is None else [_name(element) for element in find_all(statement, "author")[:3]]
+        rights = next(iter(find_all(root, "licence")), None)
         return RawBook(
             text=text,
             title=re.sub(r"\s*:\s*[^:]*edition$", "", title, flags=re.IGNORECASE),
-            author=re.sub(r"\s*\([^)]*\)?\.?$", "", author),
+            author="; ".join(filter(None, authors)),
             year=_year(root),
             language=_language(root),
+            rights="" if rights is None else words_of(rights) or (rights.get("target") or ""),
         )
+
+
+def _inside_text(element: Any) -> bool:
+    return any(local_name(parent) == "text" for parent in element.iterancestors())
+
+
+def _name(element: Any) -> str:
+    """Return an author's name without catalogue numbers and years of life."""
+    for number in find_all(element, "idno"):
+        number.text = ""
+    return re.sub(r"\s*\([^)]*\)?\.?$", "", words_of(element))
 
 
 def _year(root: Any) -> str:

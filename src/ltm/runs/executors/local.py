@@ -1,62 +1,46 @@
 """Warm worker processes on this machine: each takes job after job without paying imports again.
 
-A worker that dies is replaced and its job is worked on again; a worker whose parent dies ends itself. The jobs
-themselves keep what they have done in the work folder, so that nothing but seconds is lost.
+A worker that dies is replaced and its job is worked on again (see `deaths`); a worker whose parent dies ends itself.
+The jobs themselves keep what they have done in the work folder, so that nothing but seconds is lost.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import multiprocessing
 import os
 import signal
-import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
-from ltm.errors import LtmError
+from ltm.errors import BudgetError, DiskError
+from ltm.runs.executors.base import (
+    GRACE_SECONDS,
+    OVER_MEMORY,
+    STOPPED,
+    STOPPED_EXIT,
+    Job,
+    Outcome,
+    ask_this_process_to_stop,
+    call,
+    stop_requested,
+)
+from ltm.runs.executors.deaths import Deaths
+from ltm.units import format_bytes
+
+__all__ = ["Job", "LocalExecutor", "Outcome", "keep_freed_memory", "stop_requested"]
 
 _CONTEXT = multiprocessing.get_context("spawn")  # fork after torch has started threads can hang
 _PR_SET_PDEATHSIG = 1
-_GRACE_SECONDS = 10.0  # to write a checkpoint when asked to stop
-_LARGEST_DEATHS = 3  # of workers on one job before it counts as failed
+_TICK_SECONDS = 1.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's names in <malloc.h>
-_stop = threading.Event()
-
-
-def stop_requested() -> bool:
-    """Return whether this worker was asked to finish; a job checks it at every step."""
-    return _stop.is_set()
-
-
-@dataclass(frozen=True)
-class Job:
-    """One call of a task; the key names it in outcomes."""
-
-    key: str
-    arguments: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended: with a value, or with an error in words (and where it came from)."""
-
-    key: str
-    error: str = ""
-    kind: str = ""  # class of the error
-    trace: str = ""  # empty for errors that ltm understands: the same call would end the same way
-    value: Any = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the job has a value."""
-        return not self.error
+_GENTLE = (KeyboardInterrupt, BudgetError, DiskError)  # ends that leave time for a checkpoint
 
 
 class LocalExecutor:
@@ -65,80 +49,167 @@ class LocalExecutor:
     Args:
         n_workers: How many processes.
         threads: Threads of each (1 is fastest for micro models: one process per core).
+        environments: Environment variables by worker, so that each sees its own device; repeated where too few.
+        most_bytes: Resident memory of a worker above which it is ended; 0 = not watched.
+        deaths: What a worker's death means.
     """
 
-    def __init__(self, n_workers: int, threads: int = 1) -> None:
+    def __init__(
+        self,
+        n_workers: int,
+        threads: int = 1,
+        environments: Sequence[Mapping[str, str]] = (),
+        most_bytes: float = 0.0,
+        deaths: Deaths | None = None,
+    ) -> None:
         self._threads = threads
         self._wanted = n_workers
+        self._environments = environments
+        self.most_bytes = most_bytes
         self._workers: list[_Worker] = []
+        self._deaths = deaths
+        self.may_work: Callable[[], bool] = lambda: True
+        self.on_tick: Callable[[], None] = lambda: None
 
     def __enter__(self) -> LocalExecutor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close(graceful=kind is None or issubclass(kind, KeyboardInterrupt))
+        self.close(graceful=kind is None or issubclass(kind, _GENTLE))
 
-    def map(self, task: Callable[..., Any], jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def map(
+        self, task: Callable[..., Any], jobs: Sequence[Job], claim: Callable[[Job], bool] | None = None
+    ) -> Iterator[Outcome]:
         """Yield an outcome per job, in the order in which they end.
 
         Args:
             task: An importable function; called as `task(*job.arguments)` in a worker.
             jobs: Worked on in this order.
+            claim: Asked before a job is given to a worker; one that somebody else has is left out.
         """
         todo = deque(jobs)
-        deaths: dict[str, int] = {}
-        while len(self._workers) < min(self._wanted, len(jobs)):
-            self._workers.append(_Worker(self._threads))
+        deaths = self._deaths or Deaths()
+        ticked = time.monotonic()
+        working = True
         while todo or any(w.job for w in self._workers):
-            for worker in self._workers:
-                if not worker.job and todo:
-                    worker.give(task, todo.popleft())
+            if time.monotonic() - ticked >= _TICK_SECONDS:
+                ticked = time.monotonic()
+                working = self._tick(working)
+            if working:
+                self._give(task, todo, deaths, claim)
             for worker in self._ready():
                 job = worker.job
                 assert job is not None  # only busy workers are waited for
                 outcome = worker.take()
+                if outcome is not None and outcome.kind == STOPPED:  # asked to, here or by somebody else
+                    self._workers.remove(worker)
+                    todo.appendleft(job)
+                    continue
                 if outcome is None:
-                    deaths[job.key] = deaths.get(job.key, 0) + 1
-                    self._workers[self._workers.index(worker)] = _Worker(self._threads)
-                    if deaths[job.key] < _LARGEST_DEATHS:
-                        todo.append(job)
+                    self._workers.remove(worker)
+                    outcome = self._of_death(worker, job, deaths)
+                    if outcome is None:
+                        todo.append(job) if working else todo.appendleft(job)
                         continue
-                    outcome = Outcome(
-                        job.key, error=f"its worker process died {_LARGEST_DEATHS} times", kind="WorkerDied"
-                    )
                 yield outcome
 
+    def _give(
+        self,
+        task: Callable[..., Any],
+        todo: deque[Job],
+        deaths: Deaths,
+        claim: Callable[[Job], bool] | None,
+    ) -> None:
+        """Give jobs to idle workers, those first that need not wait; start workers while there is work for them."""
+        for _ in range(len(todo)):
+            idle = next((w for w in self._workers if not w.job), None)
+            if idle is None and len(self._workers) >= self._wanted:
+                return
+            job = todo.popleft()
+            if deaths.wait_seconds(job) > 0:
+                todo.append(job)
+                continue
+            if claim is not None and not claim(job):
+                continue
+            if idle is None:
+                idle = _Worker(self._threads, self._environment())
+                self._workers.append(idle)
+            idle.give(task, job)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment that the fewest of the present workers have."""
+        if not self._environments:
+            return {}
+        shares = [sum(w.environment == dict(e) for w in self._workers) for e in self._environments]
+        return dict(self._environments[shares.index(min(shares))])
+
+    def _tick(self, working: bool) -> bool:
+        """Look after pause, memory and whatever the owner watches; returns whether jobs may be given out."""
+        self.on_tick()
+        if working and not self.may_work():
+            for worker in self._workers:
+                worker.ask_to_stop()
+            return False
+        if not working and self.may_work():
+            self._workers = [w for w in self._workers if w.job or w.process.is_alive()]
+            return True
+        for worker in self._workers if self.most_bytes else ():
+            if worker.job and worker.resident_bytes() > self.most_bytes:
+                worker.over_memory = True
+                worker.process.kill()
+        return working
+
+    def _of_death(self, worker: _Worker, job: Job, deaths: Deaths) -> Outcome | None:
+        if worker.over_memory:
+            text = f"its worker took more than {format_bytes(self.most_bytes)} of memory and was ended"
+            return Outcome(job.key, text, OVER_MEMORY)
+        if worker.process.exitcode == STOPPED_EXIT and not self.may_work():
+            return None  # a pause, while it had nothing to lose
+        return deaths.of(job, worker.process.exitcode)
+
     def _ready(self) -> list[_Worker]:
+        """Wait a moment for workers to end a job, or to die; idle ones that died are let go."""
+        self._workers = [w for w in self._workers if w.job or w.process.exitcode is None]
         busy = [w for w in self._workers if w.job]
         handles: list[Any] = [w.pipe for w in busy] + [w.process.sentinel for w in busy]
-        ready = set(wait(handles))
+        if not handles:
+            time.sleep(min(0.1, _TICK_SECONDS))
+            return []
+        ready = set(wait(handles, _TICK_SECONDS))
         return [w for w in busy if w.pipe in ready or w.process.sentinel in ready]
 
+    def pids(self) -> list[int]:
+        """Return the process numbers of the workers that are alive."""
+        return [w.process.pid for w in self._workers if w.process.pid and w.process.is_alive()]
+
     def close(self, graceful: bool = True) -> None:
-        """End the workers; busy ones get some seconds to write a checkpoint."""
-        for worker in self._workers:
-            worker.ask_to_stop()
-        deadline = time.monotonic() + (_GRACE_SECONDS if graceful else 0.0)
-        for worker in self._workers:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.pipe.close()
-        self._workers.clear()
+        """End the workers; busy ones get some seconds to write a checkpoint. A second Ctrl-C ends them at once."""
+        workers, self._workers = self._workers, []
+        try:
+            for worker in workers:
+                worker.ask_to_stop()
+            deadline = time.monotonic() + (GRACE_SECONDS if graceful else 0.0)
+            for worker in workers:
+                worker.join(max(0.0, deadline - time.monotonic()))
+        finally:
+            for worker in workers:
+                worker.end()
 
 
 class _Worker:
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, environment: dict[str, str]) -> None:
+        self.environment = environment
         self.pipe, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_serve, args=(theirs, threads, os.getpid()), daemon=True)
+        arguments = (theirs, threads, environment, os.getpid())
+        self.process = _CONTEXT.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
         self.job: Job | None = None
+        self.over_memory = False
 
     def give(self, task: Callable[..., Any], job: Job) -> None:
         self.job = job
-        with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed by its sentinel
+        with contextlib.suppress(OSError):  # a dead worker is noticed by its sentinel
             self.pipe.send((task, job))
 
     def take(self) -> Outcome | None:
@@ -153,27 +224,55 @@ class _Worker:
 
     def ask_to_stop(self) -> None:
         if self.job and self.process.is_alive() and self.process.pid:
-            os.kill(self.process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGTERM)
         else:
-            with contextlib.suppress(BrokenPipeError, OSError):
+            with contextlib.suppress(OSError):
                 self.pipe.send(None)
 
+    def join(self, seconds: float) -> None:
+        """Wait for the end; an answer that is under way is taken, so that the worker need not wait for its reader."""
+        deadline = time.monotonic() + seconds
+        while self.process.is_alive() and (left := deadline - time.monotonic()) > 0:
+            wait([self.process.sentinel, self.pipe], left)
+            with contextlib.suppress(EOFError, OSError):
+                if self.pipe.poll():
+                    self.pipe.recv()
+                    continue
+            self.process.join(min(0.05, left))
 
-def _serve(pipe: Connection, threads: int, parent: int) -> None:
+    def end(self) -> None:
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+    def resident_bytes(self) -> float:
+        """Return the memory that the worker holds in RAM; 0 where the system does not tell."""
+        try:
+            pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()
+            return (int(pages[1]) - int(pages[2])) * float(os.sysconf("SC_PAGE_SIZE"))  # without mapped files
+        except (OSError, ValueError, IndexError):
+            return 0.0
+
+
+def _serve(pipe: Connection, threads: int, environment: dict[str, str], parent: int) -> None:
     """Run jobs until told to stop; ends with its parent, however that ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which asks politely
-    signal.signal(signal.SIGTERM, _on_stop)
+    signal.signal(signal.SIGTERM, ask_this_process_to_stop)
     with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere the closed pipe ends the worker
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
+    os.environ.update(environment)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when a task imports torch
         os.environ[name] = str(threads)
     keep_freed_memory()
+    faulthandler.enable()  # a crash in compiled code leaves a trace in the job's log
     with contextlib.suppress(EOFError, OSError):
-        while not _stop.is_set() and (message := pipe.recv()) is not None:
+        while not stop_requested() and (message := pipe.recv()) is not None:
             task, job = message
-            pipe.send(_call(task, job))
+            pipe.send(call(task, job))
 
 
 def keep_freed_memory() -> None:
@@ -184,18 +283,3 @@ def keep_freed_memory() -> None:
         if not libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30):  # glibc before 2.35 refuses more than half a heap
             libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
-
-
-def _call(task: Callable[..., Any], job: Job) -> Outcome:
-    try:
-        return Outcome(job.key, value=task(*job.arguments))
-    except LtmError as error:
-        return Outcome(job.key, error=str(error), kind=type(error).__name__)
-    except Exception as error:
-        return Outcome(
-            job.key, error=f"{type(error).__name__}: {error}", kind=type(error).__name__, trace=traceback.format_exc()
-        )
-
-
-def _on_stop(*_: object) -> None:
-    _stop.set()

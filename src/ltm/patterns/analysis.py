@@ -1,0 +1,89 @@
+"""One analysis from a table of scores to effects, ranking and words, for a study's own scores and for given ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ltm.patterns.context import Context
+from ltm.patterns.describe import Described, describe
+from ltm.patterns.effects import Estimated, estimate_effects
+from ltm.patterns.locale import rounded
+from ltm.patterns.ranking import Ranking, rank
+from ltm.patterns.section import PatternsSection
+from ltm.patterns.table import Floats, Table
+from ltm.records import Ranked
+from ltm.store import as_json
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that one table of scores says."""
+
+    table: Table
+    estimated: Estimated
+    ranking: Ranking
+    context: Context
+
+
+def analyse(section: PatternsSection, table: Table, context: Context, seed: int) -> Analysis:
+    """Estimate all effects and rank the variants.
+
+    Where the stored design is not the one that was drawn, nothing is said about books, orders and gaps: who stood in
+    which set is not known.
+    """
+    if context.edited:
+        return Analysis(table, Estimated([], {}, {}), Ranking([], ()), context)
+    estimated = estimate_effects(
+        table, context.books, section.level, section.redraws, seed, context.clusters, context.kernel
+    )
+    made: dict[tuple[str, ...], Described] = {}
+
+    def of_books(book_ids: tuple[str, ...]) -> Mapping[str, Floats]:
+        if book_ids not in made:
+            made[book_ids] = describe(book_ids, context.books, context.clusters)
+        return made[book_ids].columns()
+
+    return Analysis(table, estimated, rank(table, section.level, of_books, estimated.models), context)
+
+
+def findings(section: PatternsSection, analysis: Analysis) -> dict[str, Any]:
+    """Return the findings as plain values: numbers, words, and the best variants."""
+    from ltm.patterns import words
+
+    table, estimated, ranking = analysis.table, analysis.estimated, analysis.ranking
+    abilities = {}
+    for name, facts in table.abilities.items():
+        summary = asdict(estimated.summaries[name]) if name in estimated.summaries else {}
+        abilities[name] = {key: _plain(value) for key, value in {**asdict(facts), **summary}.items()}
+    return {
+        "level": section.level,
+        "redraws": section.redraws,
+        "n_runs": len(table.run_ids),
+        "n_variants": len(table.variants),
+        "n_sets": len({v.set_id for v in table.variants}),
+        "n_blocks": len({v.block for v in table.variants}),
+        "dropped": table.dropped,
+        "abilities": abilities,
+        "omnibus": [{key: _plain(value) for key, value in asdict(row).items()} for row in estimated.omnibus],
+        "findings": words.findings(estimated.effects, table.abilities),
+        "not_told_apart": words.not_told_apart(estimated.effects, table.abilities),
+        "notes": words.notes(table, estimated, ranking, analysis.context.edited),
+        "ranked_by": list(ranking.by),
+        "n_tied_with_best": sum(row.tied_with_best for row in ranking.rows),
+        "top": placed(ranking.rows[: section.top]),
+    }
+
+
+def placed(rows: Sequence[Ranked]) -> list[dict[str, Any]]:
+    """Return ranked variants as plain values."""
+    return [{key: _plain(value) for key, value in as_json(row).items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return rounded(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return {key: _plain(child) for key, child in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,148 @@
+"""What is known of books: standardised features, classes of like books, likeness to the eval books.
+
+Reads: Book rows, and the clusters of the design where it used any. All of it is fixed before a score is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ltm.patterns.table import Floats, Ints
+from ltm.records import Book
+
+MAX_CLASSES = 8  # of books, for precedence and interactions: 28 pairs can be told apart, pairs of books cannot
+MIN_VALUES = 3  # books that must have a feature
+SIMILARITY = "eval_similarity"
+_TINY = 1e-9
+_KMEANS_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Described:
+    """Columns by book, in the order of `book_ids`."""
+
+    book_ids: tuple[str, ...]
+    names: tuple[str, ...]  # (F,) features
+    values: Floats  # (B, F) in standard deviations over these books; a book without the feature is average
+    classes: Ints  # (B,) number of the class; -1 = none known
+    class_names: tuple[str, ...]
+    clusters: Ints  # (B,) of the design, else -1 everywhere
+    similarity: Floats  # (B,) to the eval books, standardised; empty where unknown
+
+    def as_features(self) -> dict[str, dict[str, float]]:
+        """Return feature -> book_id -> value."""
+        return {
+            name: dict(zip(self.book_ids, self.values[:, i].tolist(), strict=True)) for i, name in enumerate(self.names)
+        }
+
+    def columns(self) -> dict[str, Floats]:
+        """Return the columns that get a variance of their own in the mixed model."""
+        found: dict[str, Floats] = {}
+        if len(self.names) and len(self.book_ids) > len(self.names) + 2:
+            found["features"] = self.values
+        known = np.unique(self.clusters[self.clusters >= 0])
+        if len(known) > 1:
+            found["clusters"] = (self.clusters[:, None] == known[None, :]).astype(np.float64)
+        return found
+
+
+def describe(
+    book_ids: Sequence[str], books: Mapping[str, Book], clusters: Mapping[str, int] | None = None
+) -> Described:
+    """Return what is known of some books; `books` may hold more, among them those of the eval set."""
+    ids = tuple(book_ids)
+    features = standardised_features(books, set(ids))
+    values = np.zeros((len(ids), len(features)))
+    for i, column in enumerate(features.values()):
+        values[:, i] = [column.get(book_id, 0.0) for book_id in ids]
+    of_design = np.array([(clusters or {}).get(b, -1) for b in ids], dtype=np.int64)
+    classes, names = _classes(ids, books, values, of_design)
+    return Described(ids, tuple(features), values, classes, names, of_design, _similarity(ids, books))
+
+
+def standardised_features(books: Mapping[str, Book], used: set[str]) -> dict[str, dict[str, float]]:
+    """Return feature -> book_id -> value in standard deviations over the books that sets may hold.
+
+    A book without the feature counts as average; a feature that does not vary is left out.
+    """
+    known = [b for b in sorted(used) if b in books]
+    names = sorted({name for book_id in known for name in books[book_id].features})
+    found = {}
+    for name in names:
+        raw = {b: books[b].features[name] for b in known if name in books[b].features}
+        values = np.array([v for v in raw.values() if np.isfinite(v)])
+        if len(values) < MIN_VALUES or values.std() <= _TINY * max(1.0, float(np.abs(values).max())):
+            continue
+        found[name] = {b: float((v - values.mean()) / values.std()) for b, v in raw.items() if np.isfinite(v)}
+    return found
+
+
+def _classes(
+    ids: Sequence[str], books: Mapping[str, Book], values: Floats, clusters: Ints
+) -> tuple[Ints, tuple[str, ...]]:
+    """Return at most eight classes of books: the design's clusters, else genres, else k-means on the features."""
+    known = np.unique(clusters[clusters >= 0])
+    if 2 <= len(known) <= MAX_CLASSES:
+        place = {int(c): i for i, c in enumerate(known)}
+        return np.array([place.get(int(c), -1) for c in clusters]), tuple(f"cluster {int(c)}" for c in known)
+    genres = [books[b].genre if b in books else "" for b in ids]
+    named = sorted({g for g in genres if g})
+    counts = [genres.count(g) for g in named] if len(named) <= MAX_CLASSES else []
+    if 2 <= len(named) <= MAX_CLASSES and min(counts) >= 2:
+        return np.array([named.index(g) if g else -1 for g in genres]), tuple(named)
+    if values.shape[1] and len(ids) >= 4 * MAX_CLASSES:
+        return k_means(values, min(MAX_CLASSES, len(ids) // 8)), tuple(
+            f"class {i + 1}" for i in range(min(MAX_CLASSES, len(ids) // 8))
+        )
+    return np.full(len(ids), -1), ()
+
+
+def k_means(values: Floats, k: int) -> Ints:
+    """Return the class of each row by Lloyd's k-means from farthest points; the same rows give the same classes.
+
+    Classes are numbered by size, the largest first.
+    """
+    centres = [values[int(np.argmin(np.sum((values - values.mean(axis=0)) ** 2, axis=1)))]]
+    nearest = np.full(len(values), np.inf)
+    for _ in range(k - 1):
+        nearest = np.minimum(nearest, np.sum((values - centres[-1]) ** 2, axis=1))
+        centres.append(values[int(np.argmax(nearest))])
+    middle = np.array(centres)
+    label = np.zeros(len(values), dtype=np.int64)
+    for _ in range(_KMEANS_STEPS):
+        distance = np.sum(middle**2, axis=1)[None, :] - 2.0 * values @ middle.T
+        fresh = np.argmin(distance, axis=1)
+        if np.array_equal(fresh, label) and _:
+            break
+        label = fresh
+        for c in range(k):
+            if (label == c).any():
+                middle[c] = values[label == c].mean(axis=0)
+    order = np.argsort(-np.bincount(label, minlength=k), kind="stable")
+    rank = np.empty(k, dtype=np.int64)
+    rank[order] = np.arange(k)
+    return rank[label]
+
+
+def _similarity(ids: Sequence[str], books: Mapping[str, Book]) -> Floats:
+    """Return how near each book's features lie to those of the eval books, standardised; empty where none are known.
+
+    The distance to the nearest eval book, over features that both have, in standard deviations of the training books.
+    """
+    evaluated = sorted(b for b, book in books.items() if book.pool.startswith("eval"))
+    if not evaluated:
+        return np.zeros(0)
+    everyone = standardised_features(books, set(ids) | set(evaluated))
+    if not everyone:
+        return np.zeros(0)
+    mine = np.array([[column.get(b, 0.0) for column in everyone.values()] for b in ids])
+    theirs = np.array([[column.get(b, 0.0) for column in everyone.values()] for b in evaluated])
+    nearest = np.full(len(mine), np.inf)
+    for row in theirs:
+        nearest = np.minimum(nearest, np.mean((mine - row) ** 2, axis=1))
+    closeness = -np.sqrt(nearest)
+    spread = float(closeness.std())
+    return np.asarray((closeness - closeness.mean()) / spread) if spread > _TINY else np.zeros(0)

@@ -1,0 +1,262 @@
+"""Train one run with a Hugging Face model: here, or in several processes that share it.
+
+Reads: the stored queue, the design, tokens, the base model. Writes: `runs/<run_id>/` as the native engine does, with
+`adapter/` or `model/` in place of its weights. Several processes are started by torchrun, one for each device; the
+first of them writes.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ltm.errors import StoreError, TrainError
+from ltm.model.section import ModelSection
+from ltm.records import Run, Variant
+from ltm.runs import checkpoint, hardware, micro_batch, queue
+from ltm.runs.engines import axolotl_run, base_model
+from ltm.runs.engines.group import Group
+from ltm.runs.engines.hf import HfTrainer
+from ltm.runs.engines.zero2 import Zero2Trainer
+from ltm.runs.row import now, row_of
+from ltm.runs.train import Stopped
+from ltm.sets.stage import read_variants
+from ltm.store import WorkFolder, as_json, write_json
+from ltm.tokens.stream import open_stream, read_shards
+from ltm.tokens.tokenizer import load
+
+_GRACE_SECONDS = 60.0  # to write a checkpoint of a shared run
+
+
+def train_run(root: str, run_id: str, micro_tokens: int, stop: Callable[[], bool]) -> dict[str, float]:
+    """Train one run of a study whose engine is `hf` or `axolotl`; go on from its checkpoint if it has one.
+
+    Args:
+        root: The work folder.
+        run_id: Which run.
+        micro_tokens: Tokens of a forward pass that should fit; 0 = what the study says.
+        stop: Says whether to stop; asked after every step.
+
+    Raises:
+        TrainError: the loss is no longer finite, memory does not do, or a process of a shared run failed.
+        Stopped: it was asked to stop; a checkpoint stands.
+    """
+    recipe, _ = queue.read_jobs(WorkFolder(Path(root)))
+    if recipe.runs.engine == "axolotl":
+        return _train_axolotl(root, run_id, stop)
+    if recipe.runs.processes_per_run == 1:
+        return train_here(root, run_id, micro_tokens, stop)
+    return _train_shared(root, run_id, micro_tokens, recipe.runs.processes_per_run, stop)
+
+
+def _train_axolotl(root: str, run_id: str, stop: Callable[[], bool]) -> dict[str, float]:
+    work = WorkFolder(Path(root))
+    recipe, job, variant = _job(work, run_id)
+    tokenizer, folder, started = load(work), work.path("runs", run_id), now()
+    stream = open_stream(work, variant, recipe.sets, read_shards(work), tokenizer.bos_id, tokenizer.vocab_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    queue.beat(folder, "running", 0, recipe.n_steps())
+    state, micro_tokens, device, precision = axolotl_run.train(folder, recipe, stream, job.init_seed, stop)
+    row = row_of(
+        work,
+        job,
+        variant,
+        recipe,
+        state,
+        started=started,
+        model=_name(recipe),
+        n_params=recipe.model.shape(0).n_params,
+        n_steps=recipe.n_steps(),
+        device=device,
+        precision=precision,
+        compiled=False,
+        micro_tokens=micro_tokens,
+        matmul_flops=hardware.matmul_flops(device, getattr(torch, precision)),
+        weights_sha256=_digest(folder),
+    )
+    write_json(folder / "run.json", as_json(row))
+    (folder / "heartbeat.json").unlink(missing_ok=True)
+    return {"seconds": state.seconds}
+
+
+def train_here(root: str, run_id: str, micro_tokens: int, stop: Callable[[], bool]) -> dict[str, float]:
+    """Train in this process, alone or as one of several; see `train_run`."""
+    work = WorkFolder(Path(root))
+    recipe, job, variant = _job(work, run_id)
+    section, tokenizer = recipe.runs, load(work)
+    shape = recipe.model.shape(tokenizer.vocab_size)
+    shards = read_shards(work)
+    stream = open_stream(work, variant, recipe.sets, shards, tokenizer.bos_id, tokenizer.vocab_size)
+    group = Group(section.parallel, hardware.pick_device(section))
+    dtype, folder = hardware.pick_dtype(section, group.device.split(":")[0]), work.path("runs", run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = now()
+    source = shape if recipe.model.base is None else Path(recipe.model.base)
+
+    def attempt(micro: int) -> HfTrainer:
+        gc.collect()
+        model = base_model.prepare(section, source, dtype, group.device, job.init_seed)
+        kind = Zero2Trainer if section.parallel == "zero2" else HfTrainer
+        trainer = kind(section, model, stream, recipe.n_steps(), shape.block_size, micro, dtype, group)
+        trainer.load_checkpoint(folder / checkpoint.CHECKPOINT)
+        trainer.run(_Watch(folder, section.checkpoint_seconds, stop))
+        return trainer
+
+    wanted = micro_tokens or section.micro_batch_tokens or section.batch_tokens
+    least = shape.block_size * group.size
+    trainer = micro_batch.run_with_halving(attempt, wanted, section.batch_tokens, least, _say_halved)
+    trainer.save_result(folder, "" if recipe.model.base is None else Path(recipe.model.base).name)
+    if group.rank == 0:
+        write_json(folder / "run.json", as_json(_row(work, job, variant, recipe, trainer, started)))
+        for leftover in (checkpoint.CHECKPOINT, "heartbeat.json"):
+            (folder / leftover).unlink(missing_ok=True)
+    group.wait()
+    return {"seconds": trainer.state.seconds}
+
+
+def load_trained(work: WorkFolder, run_id: str, device: str) -> Any:
+    """Return the transformers model that a run of engine `hf` or `axolotl` made, in evaluation mode.
+
+    Raises:
+        StoreError: what the run kept is missing.
+        InputError: the base model is not where the study says.
+    """
+    recipe, _ = queue.read_jobs(work)
+    folder, base = work.path("runs", run_id), Path(str(recipe.model.base))
+    if (folder / base_model.MODEL).is_dir():
+        return base_model.read_model(folder / base_model.MODEL, torch.float32, device).eval()
+    if not (folder / base_model.ADAPTER).is_dir():
+        raise StoreError(f"run {run_id} kept no weights", "delete the run's folder and run again")
+    peft = base_model.need("peft")
+    four_bit = recipe.runs.method == "qlora"
+    dtype = hardware.pick_dtype(recipe.runs, device) if four_bit else torch.float32
+    model = base_model.load_base(base, dtype, device, four_bit=four_bit)
+    return peft.PeftModel.from_pretrained(model, folder / base_model.ADAPTER).eval()
+
+
+def load_scored(work: WorkFolder, run_id: str, device: str) -> tuple[base_model.Scored, int]:
+    """Return a run's model as the scores ask it, and its block size in tokens; see `load_trained`."""
+    recipe, _ = queue.read_jobs(work)
+    model = base_model.Scored(load_trained(work, run_id, device))
+    return model.eval(), recipe.model.shape(load(work).vocab_size).block_size
+
+
+def load_untrained(section: ModelSection, vocab_size: int, seed: int, device: str) -> tuple[base_model.Scored, int]:
+    """Return a model of the study's shape with random weights, and its block size: the level of chance."""
+    shape = section.shape(vocab_size)
+    model = (
+        base_model.from_shape(shape, seed) if section.base is None else base_model.random_weights(section.base, seed)
+    )
+    return base_model.Scored(model.to(device)).eval(), shape.block_size
+
+
+class _Watch:
+    """Between steps: keep the heartbeat fresh, write checkpoints, stop when asked."""
+
+    def __init__(self, folder: Path, checkpoint_seconds: float, stop: Callable[[], bool]) -> None:
+        self.folder, self.checkpoint_seconds, self.stop = folder, checkpoint_seconds, stop
+        self.saved_at = self.beaten_at = time.monotonic()
+
+    def __call__(self, trainer: HfTrainer) -> None:
+        group, now = trainer.group, time.monotonic()
+        # the first process decides when, all of them together: a checkpoint gathers from every one
+        stop = group.any(self.stop())
+        due = group.any(group.rank == 0 and now - self.saved_at >= self.checkpoint_seconds)
+        if stop or due:
+            trainer.save_checkpoint(self.folder / checkpoint.CHECKPOINT)
+            self.saved_at = now
+        if group.rank == 0 and (stop or now - self.beaten_at >= queue.HEARTBEAT_SECONDS):
+            queue.beat(self.folder, "stopped" if stop else "running", trainer.state.step, trainer.n_steps)
+            self.beaten_at = now
+        if stop:
+            raise Stopped
+
+
+def _train_shared(
+    root: str, run_id: str, micro_tokens: int, processes: int, stop: Callable[[], bool]
+) -> dict[str, float]:
+    """Start one process for each device, and wait for them; passes a stop on."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command += ["-m", "ltm.runs.engines.rank", root, run_id, str(micro_tokens)]
+    log = WorkFolder(Path(root)).path("runs", run_id, "processes.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") as file:
+        child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_environment(processes))
+        asked = 0.0
+        while child.poll() is None:
+            time.sleep(0.2)
+            if stop() and not asked:
+                child.send_signal(signal.SIGTERM)
+                asked = time.monotonic()
+            if asked and time.monotonic() - asked > _GRACE_SECONDS:
+                child.kill()
+    run = queue.read_run(WorkFolder(Path(root)), run_id)
+    if run is not None:
+        return {"seconds": run.seconds}
+    if asked:
+        raise Stopped
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    errors = [line for line in lines if line.startswith("ltm: ")]
+    raise TrainError((errors or lines or ["it said nothing"])[-1], f"the whole output of its processes is in {log}")
+
+
+def _environment(processes: int) -> dict[str, str]:
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    return {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+
+def _say_halved(too_large: int, smaller: int) -> None:
+    print(f"a micro batch of {too_large} tokens did not fit into memory; going on with {smaller}", file=sys.stderr)
+
+
+def _job(work: WorkFolder, run_id: str) -> tuple[queue.Recipe, queue.Job, Variant]:
+    recipe, jobs = queue.read_jobs(work)
+    job = next(job for job in jobs if job.run_id == run_id)
+    recipe = queue.read_recipes(work).get(job.recipe, recipe)
+    return recipe, job, next(v for v in read_variants(work) if v.index == job.variant_index)
+
+
+def _row(
+    work: WorkFolder, job: queue.Job, variant: Variant, recipe: queue.Recipe, trainer: HfTrainer, started: str
+) -> Run:
+    device = trainer.group.device.split(":")[0]
+    return row_of(
+        work,
+        job,
+        variant,
+        recipe,
+        trainer.state,
+        started=started,
+        model=_name(recipe),
+        n_params=trainer.n_params,
+        n_steps=trainer.n_steps,
+        device=device,
+        precision=str(trainer.dtype).removeprefix("torch."),
+        compiled=False,
+        micro_tokens=trainer.micro_tokens,
+        matmul_flops=hardware.matmul_flops(device, trainer.dtype),
+        weights_sha256=_digest(work.path("runs", job.run_id)),
+    )
+
+
+def _name(recipe: queue.Recipe) -> str:
+    method = recipe.runs.method
+    return recipe.model.name if method == "full" else f"{recipe.model.name} ({method})"
+
+
+def _digest(folder: Path) -> str:
+    """Return the SHA-256 of the tensors that a run keeps, file by file."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*/*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,284 @@
+"""Items as tokens, laid out so that a prefix that cells share is computed once; made once for all models of a study.
+
+A cell's input is <bos> + context + continuation without its last token. Context and continuation are turned into tokens
+apart, so that the boundary is the same for every option, and the continuation carries the white space that joins them.
+Equal cells are one request. The inputs of all requests are sorted, and neighbours that begin alike become one tree of
+tokens (a trie), written depth first into rows of one fixed width: a token sees those before it whose branch it stands
+on. Trees fill the rows by best fit. So every forward pass has the same shape, little of it is padding, and the four
+options of a choice cost their context once.
+
+A context that does not fit the block is cut from the left, and where that may have cut off what the question is about
+(all rules but gain, bits_per_byte) the cell has no answer: its log-probability is NaN. A continuation that does not fit
+alone is cut from the right at a word, and its bytes are counted as cut. Letters: R rows, W width of a row in tokens,
+N predicted tokens, Q requests, C cells.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltm.errors import DataError
+from ltm.records import Item
+from ltm.scores.rules import CUT_IS_FINE, WITHOUT_LOGPROBS
+
+LEAST_SHARED = 4  # tokens; a shorter common beginning is not worth the same row
+_WIDTH_STEP = 64
+_WORD_END = re.compile(r"\S+")
+
+Ints = NDArray[np.int64]
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Trees of tokens in rows of one width, and which tokens they predict, in the order of the rows."""
+
+    tokens_RW: Ints
+    depth_RW: Ints  # place of a token in its own text, from 0
+    end_RW: Ints  # a token is seen by the places from its own to this one, exclusive
+    place_N: Ints  # row x W + column that predicts the token
+    target_N: Ints
+    request_N: Ints
+    first_R: Ints  # where the predictions of each row begin in the three arrays above; one more entry for the end
+
+    @property
+    def width(self) -> int:
+        """Tokens of a row."""
+        return int(self.tokens_RW.shape[1])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Items as requests; the same for every model with this tokenizer and block size."""
+
+    rows: Rows
+    requests: list[tuple[Tokens, Tokens]]  # context and continuation
+    item_ids: list[str]  # per cell, as all that follow
+    cells: Ints
+    request_of: Ints  # -1: the cell is answered another way (generate, adapt)
+    n_bytes: Ints
+    n_tokens: Ints
+    n_context_tokens: Ints
+    lost: NDArray[np.bool_]  # without an answer: the context was cut, and the premise may have gone
+    n_cut_contexts: int
+    n_cut_continuations: int
+
+    def answers(self, logprobs_Q: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the log-probability of every cell from those of the requests; NaN where a cell has no answer."""
+        if not len(logprobs_Q):
+            return np.full(len(self.cells), np.nan)
+        return np.where(self.lost | (self.request_of < 0), np.nan, logprobs_Q[self.request_of])
+
+    @property
+    def n_input_tokens(self) -> int:
+        """Tokens of all cells, as if each were computed alone."""
+        known = self.request_of >= 0
+        return int((self.n_context_tokens + self.n_tokens)[known].sum())
+
+
+def make_plan(
+    items: Sequence[Item], encode: Callable[[str], list[int]], bos_id: int, block_size: int, width: int = 0
+) -> Plan:
+    """Turn items into tokens and rows.
+
+    Args:
+        items: Questions.
+        encode: Text to tokens, without a start mark.
+        bos_id: The start mark.
+        block_size: Longest input of the model in tokens.
+        width: Of a row in tokens; 0 takes what suits the block size.
+
+    Raises:
+        DataError: a continuation has no tokens, not one word of it fits, or two options are the same tokens.
+    """
+    known: dict[str, Tokens] = {}
+
+    def tokens_of(text: str) -> Tokens:
+        if text not in known:
+            known[text] = tuple(encode(text)) if text else ()
+        return known[text]
+
+    wanted: dict[tuple[Tokens, Tokens], int] = {}
+    item_ids: list[str] = []
+    table: list[tuple[int, int, int, int, int, bool]] = []
+    n_cut_contexts = n_cut_continuations = 0
+    for item in items:
+        by_logprobs = item.rule not in WITHOUT_LOGPROBS
+        asked: dict[tuple[Tokens, Tokens], int] = {}
+        for cell, (context, continuation) in enumerate(zip(item.contexts, item.continuations, strict=True)):
+            item_ids.append(item.item_id)
+            if not by_logprobs:
+                table.append((cell, -1, len(continuation.encode()), 0, 0, True))
+                continue
+            text = _fitting(continuation, tokens_of, block_size, item.item_id)
+            left, right = tokens_of(context), tokens_of(text)
+            cut = len(left) > block_size - len(right)
+            n_cut_contexts += cut
+            n_cut_continuations += len(text) < len(continuation)
+            left = left[max(0, len(left) + len(right) - block_size) :]
+            if not cut and text == continuation:
+                _refuse_twins(item, cell, asked.setdefault((left, right), cell))
+            request = wanted.setdefault((left, right), len(wanted))
+            lost = cut and item.rule not in CUT_IS_FINE
+            table.append((cell, request, len(text.encode()), len(right), len(left), lost))
+    columns = np.array(table, dtype=np.int64).reshape(-1, 6).T.copy()
+    requests = list(wanted)
+    return Plan(
+        rows=_lay_out(requests, bos_id, width or -(-block_size // _WIDTH_STEP) * _WIDTH_STEP),
+        requests=requests,
+        item_ids=item_ids,
+        cells=columns[0],
+        request_of=columns[1],
+        n_bytes=columns[2],
+        n_tokens=columns[3],
+        n_context_tokens=columns[4],
+        lost=columns[5].astype(bool),
+        n_cut_contexts=n_cut_contexts,
+        n_cut_continuations=n_cut_continuations,
+    )
+
+
+def _refuse_twins(item: Item, cell: int, first: int) -> None:
+    """Refuse two cells that are the same tokens although an item has them to tell apart."""
+    if cell != first:
+        where = f"{item.source}: " if item.source else ""
+        raise DataError(
+            f"{where}item {item.item_id}: options {first} and {cell} are the same tokens after the same context",
+            "give options that differ by more than what the tokenizer drops",
+        )
+
+
+def _lay_out(requests: Sequence[tuple[Tokens, Tokens]], bos_id: int, width: int) -> Rows:
+    inputs = [(bos_id, *left, *right[:-1]) for left, right in requests]
+    trees = [_Tree(group, inputs) for group in _groups(inputs, width)]
+    bins = _best_fit([len(tree.tokens) for tree in trees], width)
+    tokens, depth = (np.zeros((len(bins), width), dtype=np.int64) for _ in range(2))
+    tokens += bos_id
+    end = np.tile(np.arange(1, width + 1), (len(bins), 1))  # padding sees itself alone
+    places, targets, owners, first = [], [], [], [0]
+    for row, members in enumerate(bins):
+        column = 0
+        for member in members:
+            tree = trees[member]
+            span = slice(column, column + len(tree.tokens))
+            tokens[row, span], depth[row, span], end[row, span] = tree.tokens, tree.depth, column + tree.end
+            for request, path in zip(tree.members, tree.paths, strict=True):
+                left, right = requests[request]
+                places.append(row * width + column + path[len(left) :])
+                targets.append(right)
+                owners.append(np.full(len(right), request))
+            column = span.stop
+        first.append(len(places))
+    return _rows(tokens, depth, end, places, targets, owners, first)
+
+
+def _rows(
+    tokens: Ints,
+    depth: Ints,
+    end: Ints,
+    places: list[Ints],
+    targets: list[Tokens],
+    owners: list[Ints],
+    first: list[int],
+) -> Rows:
+    lengths = np.concatenate([[0], np.cumsum([len(place) for place in places])]).astype(np.int64)
+
+    def joined(parts: Sequence[Ints | Tokens]) -> Ints:
+        return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts] or [np.zeros(0, np.int64)])
+
+    return Rows(tokens, depth, end, joined(places), joined(targets), joined(owners), lengths[np.array(first)])
+
+
+class _Tree:
+    """Inputs in sorted order as one tree, depth first."""
+
+    def __init__(self, members: Sequence[tuple[int, int]], inputs: Sequence[Tokens]) -> None:
+        total = sum(len(inputs[index]) - shared for index, shared in members)
+        self.members = [index for index, _ in members]
+        self.tokens, self.depth, self.end = (np.zeros(total, dtype=np.int64) for _ in range(3))
+        self.paths: list[Ints] = []
+        path, used = np.zeros(0, dtype=np.int64), 0
+        for index, shared in members:
+            new = np.arange(used, used + len(inputs[index]) - shared)
+            self.end[path[shared:]] = used
+            self.tokens[new] = inputs[index][shared:]
+            self.depth[new] = np.arange(shared, len(inputs[index]))
+            path = np.concatenate([path[:shared], new])
+            self.paths.append(path)
+            used += len(new)
+        self.end[path] = used
+
+
+def _groups(inputs: Sequence[Tokens], width: int) -> Iterator[list[tuple[int, int]]]:
+    """Give runs of sorted inputs that make a tree of at most `width` tokens: index, and tokens shared with the last."""
+    order = sorted(range(len(inputs)), key=lambda i: inputs[i])
+    group: list[tuple[int, int]] = []
+    used = 0
+    for index in order:
+        shared = _common(inputs[group[-1][0]], inputs[index]) if group else 0
+        if shared < LEAST_SHARED or used + len(inputs[index]) - shared > width:
+            if group:
+                yield group
+            group, used, shared = [], 0, 0
+        group.append((index, shared))
+        used += len(inputs[index]) - shared
+    if group:
+        yield group
+
+
+def _common(one: Tokens, two: Tokens) -> int:
+    """Return how many tokens two inputs begin with alike."""
+    low, high = 0, min(len(one), len(two))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[:middle] == two[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _best_fit(sizes: Sequence[int], width: int) -> list[list[int]]:
+    """Return which trees share a row: the largest first, each into the row that it fills most nearly."""
+    bins: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # free tokens and row, ascending
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        at = bisect_left(room, (sizes[index], -1))
+        if at < len(room):
+            free, row = room.pop(at)
+        else:
+            free, row = width, len(bins)
+            bins.append([])
+        bins[row].append(index)
+        left = (free - sizes[index], row)
+        room.insert(bisect_left(room, left), left)
+    return bins
+
+
+def _fitting(text: str, tokens_of: Callable[[str], Tokens], block_size: int, item_id: str) -> str:
+    """Return the continuation, or as many whole words of it as fit the block."""
+    n_tokens = len(tokens_of(text))
+    if n_tokens == 0:
+        raise DataError(f"item {item_id} has a continuation without text", "give every option some text")
+    if n_tokens <= block_size:
+        return text
+    ends = [match.end() for match in _WORD_END.finditer(text)]
+    low, high = 0, len(ends) - 1  # invariant: `low` words fit, the whole text does not
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(tokens_of(text[: ends[middle - 1]])) <= block_size:
+            low = middle
+        else:
+            high = middle - 1
+    if low == 0:
+        raise DataError(
+            f"item {item_id}: not one word of its continuation fits a block of {block_size} tokens",
+            "raise model.block_size, or lower evalset.context_words",
+        )
+    return text[: ends[low - 1]]
