@@ -23,7 +23,9 @@ from ltm.books.readers import RawBook, read_file
 from ltm.records import Rejected
 
 LICENCE = re.compile(r"project gutenberg|gutenberg-tm|small print!|pglaf|\betexts?\b", re.IGNORECASE)
-FRAME = re.compile(r"\*\*\* ?START OF TH[^\n]*\n(.*?)\n[^\n]*(?:\*\*\* ?END OF TH|End of (?:the )?Project Gutenberg)", re.S)
+FRAME = re.compile(
+    r"\*\*\* ?START OF TH[^\n]*\n(.*?)\n[^\n]*(?:\*\*\* ?END OF TH|End of (?:the )?Project Gutenberg)", re.S
+)
 CREDIT = re.compile(r"produced by|prepared by|transcriber|gutenberg|proofread", re.IGNORECASE)
 ANY = Wanted(frozenset(), 0)
 
@@ -50,7 +52,9 @@ def main() -> None:
         n_bytes += len(data)
         assert not isinstance(found, Rejected), found
         wrong = {name: said for name, said in judge(row, raw, found).items() if said is not None}
-        right.update(name for name in ("language", "title", "author", "year", "licence", "head", "tail") if name not in wrong)
+        right.update(
+            name for name in ("language", "title", "author", "year", "licence", "head", "tail") if name not in wrong
+        )
         if given.rows and wrong:
             print(f"{row['file'][:50]}: {wrong}")
     print(f"{len(rows)} books, {n_bytes / 1e6:.1f} MB, {n_bytes / 1e6 / seconds:.1f} MB per second of computing")
@@ -67,7 +71,9 @@ def judge(row: dict[str, str], raw: RawBook, found: Prepared) -> dict[str, str |
     return {
         "language": None if book.language == row["language"] else book.language,
         "title": None if same_title(book.title, row["title"]) else f"{book.title!r} for {row['title']!r}",
-        "author": None if not keys or keys & {k[0] for k in author_keys(book.author)} else f"{book.author!r} for {row['author']!r}",
+        "author": None
+        if not keys or keys & {k[0] for k in author_keys(book.author)}
+        else f"{book.author!r} for {row['author']!r}",
         "year": None if not row["year"] or book.year is not None else f"none for {row['year']}",
         "licence": None if left is None else found.text[max(0, left.start() - 40) : left.end() + 40],
         "head": head,

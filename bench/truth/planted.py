@@ -17,6 +17,7 @@ N_REAL, N_SHUFFLED, N_TWINS, N_HELD_OUT = 60, 10, 6, 8
 CIPHER, GLOSSARY = "The Cipher", "The Glossary"
 _WORDS = 40_000  # of each book: more than any run reads
 _LINE = 25
+_TWIN_WORDS = 40  # that a twin begins later: the very same text would be one book
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class Source:
     title: str
     author: str
 
-    def text(self) -> str:
-        """Return the middle of the book: its beginning and end are often not the author's."""
+    def text(self, skip: int = 0) -> str:
+        """Return the middle of the book, where the text is the author's own, without the first `skip` words."""
         text = self.path.read_text(encoding="utf-8")
         words = text.split(" ")
         start = max(0, (len(words) - _WORDS) // 2)
-        return " ".join(words[start : start + _WORDS])
+        return " ".join(words[start + skip : start + _WORDS])
 
 
 def english_books(folder: Path, seed: int) -> list[Source]:
@@ -63,7 +64,7 @@ def write_books_library(source: Path, target: Path, seed: int) -> list[str]:
         (f"{SHUFFLED}: {b.title}", f"{b.author} ({SHUFFLED})", shuffled(b.text(), rng)) for b in chosen[:N_SHUFFLED]
     ]
     twins = chosen[N_SHUFFLED : N_SHUFFLED + N_TWINS]
-    rows += [(f"{TWIN}: {b.title}", f"{b.author} ({TWIN})", b.text() + "\n") for b in twins]
+    rows += [(f"{TWIN}: {b.title}", f"{b.author} ({TWIN})", b.text(skip=_TWIN_WORDS)) for b in twins]
     _write(target, rows)
     return [b.author for b in held_out]
 

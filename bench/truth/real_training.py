@@ -35,8 +35,8 @@ from ltm.store import read_rows
 SHARED = {
     "books.min_words": 100, "books.dedupe": False, "sets.editions": "apart", "sets.passage_tokens": 64,
     "tokens.vocab_size": 1024, "tokens.sample_bytes": 1_000_000, "model.size": "llama-0.1m", "model.n_embd": 64,
-    "model.block_size": 64, "runs.batch_tokens": 512, "runs.lr": 4e-3, "evalset.families": ["F0"], "evalset.items_per_family": 120,
-    "evalset.context_words": 40, "patterns.redraws": 9999, "sets.densities": [0.5],
+    "model.block_size": 64, "runs.batch_tokens": 512, "runs.lr": 4e-3, "evalset.families": ["F0"],
+    "evalset.items_per_family": 120,    "evalset.context_words": 40, "patterns.redraws": 9999, "sets.densities": [0.5],
 }  # fmt: skip
 BOOKS = {
     "sets.books_per_set": 8, "sets.book_tokens": 8000, "sets.base_order": "shuffled",
@@ -136,8 +136,8 @@ def main() -> None:
     parser.add_argument("books", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--sets", type=int, default=180)
-    parser.add_argument("--blocks", type=int, default=80)
+    parser.add_argument("--sets", type=int, default=150)
+    parser.add_argument("--blocks", type=int, default=110)
     parser.add_argument("--part", choices=["books", "order", "both"], default="both")
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()

@@ -270,6 +270,36 @@ class Ranked:
     abilities: dict[str, float]  # posterior by ability
 
 
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """One model that got a dialogue layer. `dialogue/tuned.parquet`."""
+
+    run_id: str
+    place: int  # in the ranking
+    method: str  # full or lora
+    n_train: int  # conversations
+    n_held_out: int
+    n_steps: int
+    loss: float  # mean of the last tenth of the steps, nats per token of the answers
+    held_out_before: float  # bits per byte of answers in conversations of other books
+    held_out_after: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What the dialogue layer gained or cost one model in one item family. `dialogue/gains.parquet`."""
+
+    run_id: str
+    ability: str
+    family: str
+    before: float  # mean margin per byte; F0: minus bits per byte
+    after: float
+    change: float  # in seed standard deviations of the family; NaN where these are unknown
+    accuracy_before: float  # NaN where the rule has none
+    accuracy_after: float
+
+
 Row = TypeVar("Row")
 
 

@@ -27,7 +27,7 @@ from ltm.seal import BLANK, check_file, is_whole, sealed
 Row = TypeVar("Row")
 _SEAL = "seal"  # the key of a JSON file's digest of itself; nobody sees it but who opens the file
 FORMAT = 1  # of the work folder; a newer one is refused
-_STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns")  # folders that may be a user's own
+_STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dialogue")  # folders that may be a user's own
 
 
 def fingerprint(value: Any, length: int = 16) -> str:

@@ -57,7 +57,7 @@ def test_tiles_of_one_pass_do_not_overlap():
 
 
 def test_abbreviations_and_semicolons_do_not_open_a_sentence():
-    text = "Mr. Smith went out. He met Dr. Jones; they spoke. " + "x " * 3 + "end."
+    text = "Mr. Smith went out. He met Dr. Jones; they spoke. And " + "x " * 3 + "end."
     book = EvalBook.of(as_book(text), "Zero. " + text)
     pieces = [book.text[s:e] for s, e in zip(book.starts, book.ends, strict=True)]
     assert "Mr. Smith went out." in pieces

@@ -1,12 +1,10 @@
-"""The bill: it adds up, follows the work, its range is no sum of lows, and power follows the design."""
+"""The bill: it adds up, follows the work, and its range is no sum of lows."""
 
 import dataclasses
-import math
 
 import pytest
 
 from ltm.forecast.bill import STAGES, Costs, Workload, price, stage_seconds
-from ltm.forecast.power import in_words, power
 from ltm.forecast.section import BudgetSection, parse_size
 
 LOAD = Workload(
@@ -90,15 +88,3 @@ def test_sizes_of_a_budget():
     for wrong in ({"hours": 0}, {"usd": -1}, {"disk": 0}, {"days": 3}):
         with pytest.raises(ValueError, match="."):
             BudgetSection(**wrong)
-
-
-def test_power_follows_the_design():
-    few, many = power(40, 56, 20, 5, 5), power(160, 56, 20, 20, 5)
-    assert many["smallest_book_effect"] == pytest.approx(few["smallest_book_effect"] / 2)
-    assert many["smallest_order_effect"] == pytest.approx(few["smallest_order_effect"] / 2)
-    assert power(1000, 200, 100, 0, 0)["accuracy_of_predicted_scores"]["0.8"] == pytest.approx(
-        math.sqrt(800 / 1000), abs=1e-9
-    )
-    assert math.isinf(power(40, 56, 20, 0, 5)["smallest_order_effect"])
-    assert "none (no such blocks)" in in_words(power(40, 56, 20, 0, 5))[1]
-    assert "single books can only" in in_words(few)[0]

@@ -383,3 +383,11 @@ def test_the_feeder_goes_away_with_its_study(study):
     alive = [pid for pid in children.stdout.split() if _lives(pid)]
     assert children.stdout.split()
     assert alive == []
+
+
+def test_a_study_follows_its_trackers_itself(study):
+    """The one line in `Study.run` that all of this hangs on."""
+    pytest.importorskip("tensorboard")
+    own = tiny_study.load(study.work.root, **{"trackers.tensorboard": True})
+    own.run(until="tokens", progress=Progress(quiet=True))
+    assert len(ledger.read(study.work.path("trackers", "tensorboard", "fed.jsonl"))) == 4 + 1

@@ -17,11 +17,13 @@ from ltm.forecast.bill import Costs, Workload
 from ltm.progress import Progress
 from ltm.records import Run
 from ltm.sets.design import draw
+from ltm.sets.shelf import blank_shelf
 from ltm.store import WorkFolder, as_json, read_json, write_json
 from ltm.study import budget, history
-from ltm.study.build import _bank_interrupted
+from ltm.study.build import bank_interrupted
 from ltm.study.effort import Library
-from ltm.study.plan import Forecast, _library_from, plan_key, stand_in, write_forecast
+from ltm.study.knowing import design_of
+from ltm.study.plan import Forecast, _library_from, plan_key, write_forecast
 from ltm.study.rehearsal import Recorder, _line
 from ltm.study.status import status
 
@@ -234,7 +236,8 @@ def test_a_limit_passed_while_it_works_interrupts_and_says_so():
     def spent(_disk):
         return {"hours": (time.monotonic() - began) / 3600}
 
-    with pytest.raises(BudgetError, match="the budget is reached"), Watch(BudgetSection(hours=0.5 / 3600).limits(), spent):
+    limits = BudgetSection(hours=0.5 / 3600).limits()
+    with pytest.raises(BudgetError, match="the budget is reached"), Watch(limits, spent):
         time.sleep(20)
     assert time.monotonic() - began < 5
     with Watch(BudgetSection(hours=1).limits(), spent):
@@ -382,7 +385,7 @@ def test_a_start_that_was_killed_counts_what_it_spent_beside_its_stages(tmp_path
     timings = {"stages": {"books": 50.0}, "other": 5.0, "began": now - 100, "before": 20.0}
     timings["current"] = {"stage": "tokens", "started": now - 40}
     write_json(work.path("timings.json"), timings)
-    _bank_interrupted(work, timings)
+    bank_interrupted(work, timings)
     assert timings["stages"]["tokens"] == pytest.approx(40, abs=1)
     assert timings["other"] == pytest.approx(5 + 100 - 30 - 40, abs=1)
 
@@ -393,10 +396,10 @@ def test_disk_that_is_taken_already_is_in_the_middle_of_the_forecast(planned, pr
     assert row["forecast"] == row["low"] == row["high"] == 6e9
 
 
-def test_the_counts_of_a_design_do_not_depend_on_its_books(planned, priced):
+def test_the_counts_of_a_design_are_known_before_it_is_drawn(planned):
     settings = with_budget(planned, hours=1)
-    _, whole = draw(settings.sets, [stand_in(i) for i in range(56)], settings.seed)
-    counts = budget._Offer(settings, priced, NOTHING, 56)._design(settings)
+    _, whole = draw(settings.sets, blank_shelf(56), settings.seed)
+    counts = {**design_of(settings), "n_sets": sum(design_of(settings)["templates"].values())}
     assert {key: counts[key] for key in ("n_runs", "n_sets", "n_variants", "templates")} == {
         key: whole[key] for key in ("n_runs", "n_sets", "n_variants", "templates")
     }

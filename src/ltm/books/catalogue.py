@@ -174,6 +174,11 @@ def write_catalogue(work: WorkFolder, books: Iterable[Book], rejected: Iterable[
     with CatalogueWriter(work) as writer:
         for book in books:
             writer.add(book)
+    write_rejected(work, rejected)
+
+
+def write_rejected(work: WorkFolder, rejected: Iterable[Rejected]) -> None:
+    """Write the table of what was left out; raises like `write_catalogue`."""
     write_rows(work.path("books", "rejected.parquet"), rejected, Rejected)
 
 
@@ -272,7 +277,14 @@ class TextStore:
         path = self._path(book_id)
         data = text.encode()
         if not path.exists() or path.stat().st_size != len(data):
-            write_bytes(path, data)
+            write_bytes(path, data, durable=False)  # its name tells whether it is whole, and it can be made again
+
+    def has(self, book_id: str, n_bytes: int) -> bool:
+        """Return whether a text is there, by its size."""
+        try:
+            return self._path(book_id).stat().st_size == n_bytes
+        except OSError:
+            return False
 
     def read(self, book_id: str) -> str:
         """Return the text of a book, checked against its id.
@@ -293,15 +305,21 @@ class TextStore:
 
     def keep_only(self, book_ids: Iterable[str]) -> None:
         """Delete the texts of all other books: leavings of an earlier library or of a killed run."""
-        wanted = {self._path(book_id) for book_id in book_ids}
+        wanted = set(book_ids)
         folder = self._work.path("books", "text")
         if not folder.is_dir():
             return
-        for path in sorted(folder.glob("*/*")):
-            if path not in wanted:
-                path.unlink(missing_ok=True)
-        for child in folder.iterdir():
-            if child.is_dir() and not any(child.iterdir()):
+        for child in sorted(folder.iterdir()):
+            if not child.is_dir():
+                continue
+            left = 0
+            with os.scandir(child) as entries:
+                for entry in entries:
+                    if entry.name.removesuffix(".txt") in wanted:
+                        left += 1
+                    else:
+                        Path(entry.path).unlink(missing_ok=True)
+            if not left:
                 shutil.rmtree(child, ignore_errors=True)
 
     def _path(self, book_id: str) -> Path:

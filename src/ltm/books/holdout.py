@@ -3,26 +3,48 @@
 Whole authors are held out, because a model that read one book of an author knows the next one's names and manner.
 Of many random draws of authors the best-balanced one is taken: the share of every language is met, genres are held
 out in proportion, and books long enough to make items are preferred. The draw depends on the seed and the books alone.
+Columns in, a column out: a library may have a million books.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ltm.books.names import author_keys
 from ltm.errors import LibraryError
-from ltm.records import Book
+from ltm.records import POOLS, Book
 from ltm.store import fingerprint
 
 LONG_WORDS = 5_000  # below it a book makes few items
 MIN_HELD_OUT = 3
 _STRATUM_BOOKS = 10  # a language with so many books gets its own share
-_DRAWS = 200
+_DRAWS = 200  # of small libraries; among very many authors any draw is balanced
+_FEWEST_DRAWS = 8
+_DRAWN_UNITS = 400_000  # in all draws together
+
+Ints = npt.NDArray[np.int64]
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What holding out asks of the books, by columns of one length."""
+
+    book_ids: Sequence[str]
+    authors: Sequence[str]
+    languages: Sequence[str]
+    genres: Sequence[str]
+    n_words: Ints
+    n_bytes: Ints
+
+    def __len__(self) -> int:
+        return len(self.book_ids)
 
 
 @dataclass(frozen=True)
@@ -32,17 +54,35 @@ class Unit:
     name: str
     books: tuple[Book, ...]
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all its books."""
-        return sum(book.n_bytes for book in self.books)
+
+@dataclass(frozen=True)
+class _Units:
+    """All authors of a library, in the order of their names."""
+
+    of_row: Ints  # shape (n_books,)
+    first_row: Ints  # the book with the smallest id; this and the following have shape (n_units,)
+    n_books: Ints
+    n_bytes: Ints
+    n_short: Ints
+    language: Ints  # of its first book, numbered by name
+    id_rank: Ints  # place of its first book in the order of ids
+
+    def __len__(self) -> int:
+        return len(self.first_row)
 
 
 def assign_pools(books: Sequence[Book], share: float, authors: Sequence[str], seed: int) -> dict[str, str]:
-    """Return the pool of every book by id.
+    """Return the pool of every book by id; see `pools_of`."""
+    rows = _rows(books)
+    pools = pools_of(rows, share, authors, seed)
+    return {book_id: POOLS[pool] for book_id, pool in zip(rows.book_ids, pools.tolist(), strict=True)}
+
+
+def pools_of(rows: Rows, share: float, authors: Sequence[str], seed: int) -> npt.NDArray[np.int8]:
+    """Return the pool of every book, as its place in `records.POOLS`.
 
     Args:
-        books: The whole library.
+        rows: The whole library.
         share: Share of the books to hold out.
         authors: Names to hold out; if any, the share is not used.
         seed: Of the draw.
@@ -50,137 +90,188 @@ def assign_pools(books: Sequence[Book], share: float, authors: Sequence[str], se
     Raises:
         LibraryError: there are too few books or authors to hold any out, or a named author has none.
     """
-    units = group_by_author(books)
-    if len(books) < MIN_HELD_OUT + 1 or len(units) < 3:
+    units = _group(rows)
+    if len(rows) < MIN_HELD_OUT + 1 or len(units) < 3:
         raise LibraryError(
-            f"{len(books)} books by {len(units)} authors are too few to hold any out for the eval set",
+            f"{len(rows)} books by {len(units)} authors are too few to hold any out for the eval set",
             f"give at least {MIN_HELD_OUT + 1} books by 3 authors (author names come from manifest.csv or the files)",
         )
-    held = _named(units, authors) if authors else _drawn(units, len(books), share, seed)
-    pools = {book.book_id: "train" for book in books}
-    for pool, members in zip(("eval_a", "eval_b"), _split(held), strict=True):
-        pools |= {book.book_id: pool for unit in members for book in unit.books}
-    return pools
+    held = _named(rows, units, authors) if authors else _drawn(rows, units, share, seed)
+    pool_of_unit = np.zeros(len(units), dtype=np.int8)
+    for pool, members in enumerate(_split(units, held), start=1):
+        pool_of_unit[members] = pool
+    return pool_of_unit[units.of_row]
 
 
 def group_by_author(books: Sequence[Book]) -> list[Unit]:
     """Return the library by author; a book by nobody known is its own unit, co-authors make one unit."""
-    leader: dict[tuple[str, str], tuple[str, str]] = {}
+    units = _group(_rows(books))
+    members: dict[int, list[Book]] = defaultdict(list)
+    for row in sorted(range(len(books)), key=lambda row: books[row].book_id):
+        members[int(units.of_row[row])].append(books[row])
+    return [Unit(group[0].author, tuple(group)) for _, group in sorted(members.items())]
 
-    def find(key: tuple[str, str]) -> tuple[str, str]:
+
+def _rows(books: Sequence[Book]) -> Rows:
+    return Rows(
+        [book.book_id for book in books],
+        [book.author for book in books],
+        [book.language for book in books],
+        [book.genre for book in books],
+        np.array([book.n_words for book in books], dtype=np.int64),
+        np.array([book.n_bytes for book in books], dtype=np.int64),
+    )
+
+
+def _group(rows: Rows) -> _Units:
+    """Return the units; a name that is written in several ways is one author."""
+    leader: dict[Key, Key] = {}
+
+    def find(key: Key) -> Key:
         while leader.setdefault(key, key) != key:
             key = leader[key]
         return key
 
-    keys = {book.book_id: author_keys(book.author) or [("", book.book_id)] for book in books}
-    for group in keys.values():
+    keys_of = {author: author_keys(author) for author in set(rows.authors)}
+    for _, group in sorted(keys_of.items()):
         for other in group[1:]:
             leader[find(other)] = find(group[0])
-    members: dict[tuple[str, str], list[Book]] = defaultdict(list)
-    for book in sorted(books, key=lambda book: book.book_id):
-        members[find(keys[book.book_id][0])].append(book)
-    return [Unit(group[0].author, tuple(group)) for _, group in sorted(members.items())]
+    roots = {author: find(group[0]) for author, group in keys_of.items() if group}
+    key_of = [roots.get(author, ("", book_id)) for author, book_id in zip(rows.authors, rows.book_ids, strict=True)]
+    place = {key: number for number, key in enumerate(sorted(set(key_of)))}
+    of_row = np.array([place[key] for key in key_of], dtype=np.int64)
+    by_id = np.argsort(np.array(rows.book_ids), kind="stable")
+    first_row = np.empty(len(place), dtype=np.int64)
+    first_row[of_row[by_id[::-1]]] = by_id[::-1]  # the last to be written is the smallest id
+    short = (rows.n_words < LONG_WORDS).astype(np.float64)
+    rank = np.empty(len(by_id), dtype=np.int64)
+    rank[by_id] = np.arange(len(by_id))
+    languages = np.unique(np.array(rows.languages), return_inverse=True)[1].astype(np.int64)
+    return _Units(
+        of_row,
+        first_row,
+        np.bincount(of_row, minlength=len(place)),
+        np.bincount(of_row, weights=rows.n_bytes, minlength=len(place)).astype(np.int64),
+        np.bincount(of_row, weights=short, minlength=len(place)).astype(np.int64),
+        languages[first_row],
+        rank[first_row],
+    )
 
 
-def _named(units: Sequence[Unit], authors: Sequence[str]) -> list[Unit]:
-    held: list[Unit] = []
+def _named(rows: Rows, units: _Units, authors: Sequence[str]) -> Ints:
+    keys_of = {author: author_keys(author) for author in set(rows.authors)}
+    held: list[int] = []
     for author in authors:
         wanted = set(author_keys(author))
         last_names = {last for last, _ in wanted} if len(author.split()) == 1 else set()
-        found = [
-            unit
-            for unit in units
-            if any(k in wanted or k[0] in last_names for book in unit.books for k in author_keys(book.author))
-        ]
+        fitting = {name for name, keys in keys_of.items() if any(k in wanted or k[0] in last_names for k in keys)}
+        found = {int(units.of_row[row]) for row, name in enumerate(rows.authors) if name in fitting}
         if not found:
-            known = sorted({book.author for unit in units for book in unit.books})
-            near = difflib.get_close_matches(author, known, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(author, sorted(keys_of), n=1, cutoff=0.4)
             raise LibraryError(
                 f"books.held_out_authors names {author!r}, of whom the library has no book",
                 f"did you mean {near[0]!r}?" if near else "`ltm books` lists the authors",
             )
-        held.extend(unit for unit in found if unit not in held)
-    n_held, n_all = sum(len(unit.books) for unit in held), sum(len(unit.books) for unit in units)
-    if len(held) < 2 or n_held < MIN_HELD_OUT or n_held == n_all:
+        held.extend(sorted(found - set(held)))
+    n_held = int(units.n_books[held].sum())
+    if len(held) < 2 or n_held < MIN_HELD_OUT or n_held == len(rows):
         raise LibraryError(
-            f"books.held_out_authors holds out {n_held} of {n_all} books by {len(held)} authors",
+            f"books.held_out_authors holds out {n_held} of {len(rows)} books by {len(held)} authors",
             f"name at least two authors with {MIN_HELD_OUT} books together, and leave books to train on",
         )
-    return held
+    return np.array(held, dtype=np.int64)
 
 
-def _drawn(units: Sequence[Unit], n_books: int, share: float, seed: int) -> list[Unit]:
-    held: list[Unit] = []
-    for name, stratum in sorted(_strata(units).items()):
-        size = sum(len(unit.books) for unit in stratum)
+def _drawn(rows: Rows, units: _Units, share: float, seed: int) -> Ints:
+    genres = np.unique(np.array(rows.genres), return_inverse=True)[1].astype(np.int64)
+    held: list[Ints] = []
+    for name, stratum in sorted(_strata(rows, units).items()):
+        size = int(units.n_books[stratum].sum())
         target = max(round(share * size), MIN_HELD_OUT if name else 0)
         if len(stratum) > 1 and target:
-            held.extend(_best_draw(stratum, target, fingerprint([seed, "hold out", name])))
-    if sum(len(unit.books) for unit in held) < MIN_HELD_OUT or len(held) < 2:
-        target = max(MIN_HELD_OUT, round(share * n_books))
-        held = _best_draw(units, target, fingerprint([seed, "hold out", "all"]))
-    if len(held) < 2 or sum(len(unit.books) for unit in held) < MIN_HELD_OUT:
+            held.append(_best_draw(units, stratum, genres, target, fingerprint([seed, "hold out", name])))
+    chosen = np.concatenate(held) if held else np.empty(0, dtype=np.int64)
+    if units.n_books[chosen].sum() < MIN_HELD_OUT or len(chosen) < 2:
+        target = max(MIN_HELD_OUT, round(share * len(rows)))
+        everyone = np.arange(len(units))
+        chosen = _best_draw(units, everyone, genres, target, fingerprint([seed, "hold out", "all"]))
+    if len(chosen) < 2 or units.n_books[chosen].sum() < MIN_HELD_OUT:
         raise LibraryError(
-            f"no two authors can be held out and leave books to train on ({n_books} books by {len(units)} authors)",
+            f"no two authors can be held out and leave books to train on ({len(rows)} books by {len(units)} authors)",
             "give books by more authors, or name them in books.held_out_authors",
         )
-    return held
+    return chosen
 
 
-def _strata(units: Sequence[Unit]) -> dict[str, list[Unit]]:
+def _strata(rows: Rows, units: _Units) -> dict[str, Ints]:
     """Group authors by the language of most of their books; small languages share the stratum with no name."""
-    sizes = Counter(book.language for unit in units for book in unit.books)
-    strata: dict[str, list[Unit]] = defaultdict(list)
-    for unit in units:
-        language = min(Counter(book.language for book in unit.books).items(), key=lambda item: (-item[1], item[0]))[0]
-        strata[language if sizes[language] >= _STRATUM_BOOKS else ""].append(unit)
-    return strata
+    names, code = np.unique(np.array(rows.languages), return_inverse=True)
+    sizes = np.bincount(code, minlength=len(names))
+    pairs, counts = np.unique(units.of_row * len(names) + code, return_counts=True)
+    order = np.lexsort((pairs % len(names), -counts, pairs // len(names)))  # by unit, then most books, then name
+    first = np.unique(pairs[order] // len(names), return_index=True)[1]
+    language = (pairs[order] % len(names))[first]
+    strata: dict[str, Ints] = {}
+    for number, name in enumerate(names.tolist()):
+        if sizes[number] >= _STRATUM_BOOKS and (language == number).any():
+            strata[name] = np.flatnonzero(language == number)
+    small = np.flatnonzero(sizes[language] < _STRATUM_BOOKS)
+    return strata | ({"": small} if len(small) else {})
 
 
-def _best_draw(units: Sequence[Unit], target: int, draw_id: str) -> list[Unit]:
+def _best_draw(units: _Units, among: Ints, genres: Ints, target: int, draw_id: str) -> Ints:
     rng = np.random.default_rng(int(draw_id, 16))
-    n_books = sum(len(unit.books) for unit in units)
-    best: tuple[float, list[Unit]] | None = None
-    for _ in range(_DRAWS):
-        chosen: list[Unit] = []
+    sizes = units.n_books[among]
+    n_books = int(sizes.sum())
+    library = np.isin(units.of_row, among)
+    all_genres = np.bincount(genres[library], minlength=int(genres.max()) + 1) / n_books
+    best: tuple[float, Ints] | None = None
+    for _ in range(max(_FEWEST_DRAWS, min(_DRAWS, _DRAWN_UNITS // len(among)))):
+        chosen: list[int] = []
         count = 0
-        for index in rng.permutation(len(units)):
-            unit = units[int(index)]
+        for index in rng.permutation(len(among)).tolist():
+            size = int(sizes[index])
             # one author with half the library would leave little to train on and a pool of one voice
-            fits = count + len(unit.books) <= target or (len(chosen) < 2 and len(unit.books) <= n_books // 3)
-            if count < target and fits and count + len(unit.books) < n_books:
-                chosen.append(unit)
-                count += len(unit.books)
-        cost = _cost(chosen, units, target)
+            fits = count + size <= target or (len(chosen) < 2 and size <= n_books // 3)
+            if fits and count + size < n_books:
+                chosen.append(index)
+                count += size
+            if count >= target:
+                break
+        picked = among[np.array(chosen, dtype=np.int64)]
+        cost = _cost(units, picked, genres, all_genres, target)
         if best is None or cost < best[0]:
-            best = (cost, chosen)
-    return best[1] if best else []
+            best = (cost, picked)
+    return best[1] if best else np.empty(0, dtype=np.int64)
 
 
-def _cost(chosen: Sequence[Unit], units: Sequence[Unit], target: int) -> float:
+def _cost(units: _Units, chosen: Ints, genres: Ints, all_genres: npt.NDArray[np.float64], target: int) -> float:
     """Rate a draw, 0 = ideal; each part is a share between 0 and about 1, the first two count most."""
-    books = [book for unit in chosen for book in unit.books]
-    if not books or len(chosen) < 2:
-        return 1e9 - len(books)
-    library = [book for unit in units for book in unit.books]
-    short = sum(book.n_words < LONG_WORDS for book in books) / len(books)
-    all_genres = Counter(book.genre for book in library)
-    genres = Counter(book.genre for book in books)
-    drift = sum(abs(genres[g] / len(books) - n / len(library)) for g, n in all_genres.items()) / 2
-    pools = [sum(unit.n_bytes for unit in pool) for pool in _split(chosen)]
-    lopsided = abs(pools[0] - pools[1]) / sum(pools)
-    return 4 * abs(len(books) - target) / target + 2 * short + drift + lopsided + 1 / len(chosen)
+    count = int(units.n_books[chosen].sum())
+    if len(chosen) < 2:
+        return 1e9 - count
+    short = float(units.n_short[chosen].sum()) / count
+    mine = np.zeros(len(units), dtype=np.bool_)
+    mine[chosen] = True
+    held_genres = np.bincount(genres[mine[units.of_row]], minlength=len(all_genres)) / count
+    drift = float(np.abs(held_genres - all_genres).sum()) / 2
+    sizes = [int(units.n_bytes[pool].sum()) for pool in _split(units, chosen)]
+    lopsided = abs(sizes[0] - sizes[1]) / max(1, sum(sizes))
+    return 4 * abs(count - target) / target + 2 * short + drift + lopsided + 1 / len(chosen)
 
 
-def _split(held: Sequence[Unit]) -> tuple[list[Unit], list[Unit]]:
+def _split(units: _Units, held: Ints) -> tuple[Ints, Ints]:
     """Split authors into two pools of about equal bytes, language by language."""
-    pools: tuple[list[Unit], list[Unit]] = ([], [])
-    sizes: dict[tuple[int, str], int] = defaultdict(int)
     # largest first, each to the pool that has less of its language, then less of all
-    for unit in sorted(held, key=lambda unit: (-unit.n_bytes, unit.books[0].book_id)):
-        language = unit.books[0].language
-        side = min((0, 1), key=lambda s: (sizes[s, language], sizes[s, "*"], s))
+    held = held[np.lexsort((units.id_rank[held], -units.n_bytes[held]))]
+    pools: tuple[list[int], list[int]] = ([], [])
+    of_all = [0, 0]
+    of_language: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    columns = (held, units.language[held], units.n_bytes[held])
+    for unit, language, n_bytes in zip(*(column.tolist() for column in columns), strict=True):
+        mine = of_language[language]
+        side = min((0, 1), key=lambda s: (mine[s], of_all[s], s))
         pools[side].append(unit)
-        sizes[side, language] += unit.n_bytes
-        sizes[side, "*"] += unit.n_bytes
-    return pools
+        mine[side] += n_bytes
+        of_all[side] += n_bytes
+    return np.array(pools[0], dtype=np.int64), np.array(pools[1], dtype=np.int64)

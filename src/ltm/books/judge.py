@@ -6,6 +6,7 @@ wording; both stay, but they count as one unit in statistics (`Book.unit`).
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from ltm.records import Book, Rejected
 _FULLER = 1.03  # so much longer a copy must be to stay in place of one that came before
 _BETTER = 0.1  # or so much sounder (`Book.quality`)
 _LARGER = 1.6  # a book so much longer than what it shares is a collection
+_NOTHING: list[int] = []  # shared by all slim rows; nobody writes into a row
+_NO_NUMBERS: dict[str, float] = {}
+_NO_COUNTS: dict[str, int] = {}
 _COVERED = 0.5  # share of a collection that the library has book by book, above which the single books stay
 
 
@@ -27,7 +31,7 @@ class Judge:
     """Takes books one after another; knows those that stay."""
 
     dedupe: bool
-    kept: dict[int, Book] = field(default_factory=dict)  # by the finder's number, in the order of coming
+    kept: dict[int, Book] = field(default_factory=dict)  # by the finder's number, in order of coming; see `slim`
     vectors: dict[int, Vector] = field(default_factory=dict)
     finder: DuplicateFinder = field(default_factory=DuplicateFinder)
     _instead: dict[int, int] = field(default_factory=dict)  # a withdrawn book's number -> the one that stays
@@ -52,7 +56,7 @@ class Judge:
         for match in matches:
             self._instead[match.owner] = number
             del self.kept[match.owner], self.vectors[match.owner]
-        self.kept[number] = item.book
+        self.kept[number] = slim(item.book)
         self.vectors[number] = item.vector
         return replaced
 
@@ -101,6 +105,16 @@ class Judge:
             share = max(match.of_new, match.of_kept)
             reason = f"about {share:.0%} of it is the text of {_name(book)}, which {why} and stays"
         return Rejected(other.source, "duplicate", reason, book.source, other.language)
+
+
+def slim(book: Book) -> Book:
+    """Return a row without what is large and needed only when the catalogue is written: a library may have a million.
+
+    What is taken off is empty in it, and lies in the store of prepared books.
+    """
+    return dataclasses.replace(
+        book, licence="", chapter_starts=_NOTHING, scene_starts=_NOTHING, features=_NO_NUMBERS, removed=_NO_COUNTS
+    )
 
 
 def _is_fuller(book: Book, other: Book) -> bool:

@@ -60,7 +60,9 @@ def from_file_name(source: str) -> dict[str, str]:
     if (numbered or len(parts) == 2) and not _LIBRARY_NUMBER.match(parts[1]):
         return {"author": _words(parts[0]), "title": _words(parts[1])}
     # `pg1342`, `book 12`, `00017` name nothing
-    named = not _LIBRARY_NUMBER.match(stem) and re.search(r"[^\W\d_]{2}", re.sub(r"^(?:book|text|file|novel)\b", "", stem))
+    named = not _LIBRARY_NUMBER.match(stem) and re.search(
+        r"[^\W\d_]{2}", re.sub(r"^(?:book|text|file|novel)\b", "", stem)
+    )
     return {"title": _words(stem)} if named else {}
 
 

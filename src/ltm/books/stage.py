@@ -1,8 +1,10 @@
 """The books stage: from a folder of files, or the embedded library, to a catalogue of clean books.
 
 Reads: the files of the library and its manifest.
-Writes: `books/catalogue.parquet` (`Book`), `books/rejected.parquet` (`Rejected`), `books/text/` (clean texts).
-A file that cannot be used costs one row of the rejected table, never the stage.
+Writes: `books/catalogue.parquet` (`Book`), `books/rejected.parquet` (`Rejected`), `books/text/` (clean texts), and
+what was found in each file (see `prepared`), so that a start that was cut short, and a library that has grown, are read
+from where they were. A file that cannot be used costs one row of the rejected table, never the stage. Of a book that is
+kept only a small row stays in memory; the catalogue is written from the disk.
 """
 
 from __future__ import annotations
@@ -11,15 +13,16 @@ import contextlib
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ltm.books import kjv
-from ltm.books.catalogue import TextStore, read_catalogue, read_rejected, write_catalogue
+from ltm.books.catalogue import CatalogueWriter, TextStore, read_catalogue, read_rejected, write_rejected
 from ltm.books.folder import BookFile, check_folder, in_order, list_files
 from ltm.books.holdout import assign_pools
 from ltm.books.judge import Judge, units
@@ -27,7 +30,8 @@ from ltm.books.library import DEFINITIONS as LIBRARY_FEATURES
 from ltm.books.library import library_features
 from ltm.books.manifest import Manifest, find_manifest, read_manifest
 from ltm.books.parallel import FileTask, Outcome, prepare_all
-from ltm.books.prepare import Wanted, prepare_kjv
+from ltm.books.prepare import Prepared, Wanted, prepare_kjv
+from ltm.books.prepared import PreparedStore, holders_of
 from ltm.books.ranking import in_rank_order, kind_of_reason
 from ltm.books.readers import holds_many
 from ltm.books.section import BooksSection
@@ -37,6 +41,8 @@ from ltm.records import Book, Rejected
 from ltm.store import WorkFolder, as_json, fingerprint
 
 VERSION = 2
+
+Made = tuple[list[str], npt.NDArray[np.float64]]  # the unit of every book, and its library features by row
 
 
 def inputs(section: BooksSection) -> dict[str, Any]:
@@ -68,15 +74,35 @@ def build(section: BooksSection, work: WorkFolder, seed: int, progress: Progress
         progress: Told about each file.
 
     Returns:
-        Every book in order of rank, with all that later stages depend on.
+        A fingerprint of every book in order of rank, over all that later stages depend on.
 
     Raises:
         LibraryError: no book is usable, or too few to hold any out.
         InputError, MissingPartError: as `inputs`.
         StoreError: the work folder cannot be written.
     """
-    source = _open(section, seed)
-    texts = TextStore(work)
+    store = PreparedStore.of(work, VERSION) if section.source == "folder" else PreparedStore(None, VERSION)
+    with contextlib.closing(store):
+        source = _open(section, seed, store)
+        judge, rejected = _consider(source, section, TextStore(work), progress)
+        order, worse = in_rank_order(judge.kept, section.rank_by, section.keep_best)
+        rejected.extend(worse)
+        books = [dataclasses.replace(judge.kept[number], rank=rank) for rank, number in enumerate(order)]
+        _write_missing_texts(source, books, TextStore(work))
+        pools = assign_pools(books, section.held_out_share, section.held_out_authors, seed)
+        made = _write(work, store, books, pools, _made_later(judge, order, books, pools))
+        write_rejected(work, sorted(rejected, key=lambda row: (row.source, row.step)))
+        TextStore(work).keep_only(book.book_id for book in books)
+        if section.max_books is None:
+            store.forget_others(source.relatives)
+    progress.say(_summary(pools, rejected))
+    return made
+
+
+def _consider(
+    source: _Source, section: BooksSection, texts: TextStore, progress: Progress
+) -> tuple[Judge, list[Rejected]]:
+    """Read the library book by book; what is kept in memory of each is small."""
     task = progress.task("books", source.n_files, source.unit)
     judge = Judge(section.dedupe)
     rejected = list(source.missing)
@@ -88,24 +114,28 @@ def build(section: BooksSection, work: WorkFolder, seed: int, progress: Progress
                     rejected.append(item)
                 elif len(judge.kept) < limit:
                     rejected.extend(judge.consider(item))
-                    texts.write(item.book.book_id, item.text)
+                    if item.text:  # what was read in an earlier start has its text in the store
+                        texts.write(item.book.book_id, item.text)
             task.advance(note=f"{len(judge.kept)} books, {len(rejected)} left out")
             if len(judge.kept) >= limit:
                 break
-    _check_any(list(judge.kept.values()), rejected, section)
-    order, worse = in_rank_order(judge.kept, section.rank_by, section.keep_best)
-    rejected.extend(worse)
-    books = _finished(judge, order, section, seed)
-    write_catalogue(work, books, sorted(rejected, key=lambda row: (row.source, row.step)))
-    texts.keep_only(book.book_id for book in books)
-    progress.say(_summary(books, rejected))
-    return [_what_matters(book) for book in books]
+    _check_any(len(judge.kept), rejected, section)
+    return judge, rejected
 
 
-def _finished(judge: Judge, order: list[int], section: BooksSection, seed: int) -> list[Book]:
-    """Return the books that stay, by rank, with everything that depends on the others."""
-    books = [dataclasses.replace(judge.kept[number], rank=rank) for rank, number in enumerate(order)]
-    pools = assign_pools(books, section.held_out_share, section.held_out_authors, seed)
+def _write_missing_texts(source: _Source, books: Sequence[Book], texts: TextStore) -> None:
+    """Read the files again whose texts went because their books were not kept before."""
+    missing = {book.source for book in books if not texts.has(book.book_id, book.n_bytes)}
+    if not missing:
+        return
+    for outcome in source.read_again(missing):
+        for item in outcome:
+            if isinstance(item, Prepared) and item.book.source in missing:
+                texts.write(item.book.book_id, item.text)
+
+
+def _made_later(judge: Judge, order: list[int], books: Sequence[Book], pools: dict[str, str]) -> Made:
+    """Return what depends on the other books: the unit of every book, and the features that compare it with them."""
     of_work = units([b.book_id for b in books], [b.title for b in books], [b.author for b in books])
     values = library_features(
         np.stack([judge.vectors[number] for number in order]),
@@ -113,15 +143,22 @@ def _finished(judge: Judge, order: list[int], section: BooksSection, seed: int) 
         np.array([pools[book.book_id] != "train" for book in books]),
         judge.finder.novelty(np.array(order, dtype=np.int32)),
     )
-    return [
-        dataclasses.replace(
-            book,
-            pool=pools[book.book_id],
-            unit=unit,
-            features=book.features | dict(zip(LIBRARY_FEATURES, row.tolist(), strict=True)),
-        )
-        for book, unit, row in zip(books, of_work, values, strict=True)
-    ]
+    return of_work, values
+
+
+def _write(
+    work: WorkFolder, store: PreparedStore, books: Sequence[Book], pools: dict[str, str], made: Made
+) -> list[str]:
+    """Write the catalogue row by row; returns a fingerprint of each row."""
+    marks = []
+    with CatalogueWriter(work) as writer:
+        for book, unit, row in zip(books, *made, strict=True):
+            whole = store.book(book.book_id, book.source)
+            features = whole.features | dict(zip(LIBRARY_FEATURES, row.tolist(), strict=True))
+            whole = dataclasses.replace(whole, rank=book.rank, pool=pools[book.book_id], unit=unit, features=features)
+            writer.add(whole)
+            marks.append(fingerprint(_what_matters(whole)))
+    return marks
 
 
 def _what_matters(book: Book) -> dict[str, Any]:
@@ -162,15 +199,18 @@ class _Source:
     outcomes: Generator[Outcome, None, None]
     n_files: int
     unit: str
-    missing: list[Rejected]
+    missing: list[Rejected] = field(default_factory=list)
+    relatives: Sequence[str] = ()  # of all its files
+    read_again: Callable[[set[str]], Iterable[Outcome]] = lambda _: ()  # the files that hold books of these sources
 
 
-def _open(section: BooksSection, seed: int) -> _Source:
+def _open(section: BooksSection, seed: int, store: PreparedStore) -> _Source:
     wanted = Wanted(frozenset(language.lower() for language in section.languages), section.min_words)
     if section.source == "kjv":
         embedded = kjv.load()
         order = _order(len(embedded), section, seed)
-        return _Source(([prepare_kjv(embedded[i], wanted, i)] for i in order), len(embedded), "books", [])
+        found = (store.keep(f"kjv:{embedded[i].title}", [prepare_kjv(embedded[i], wanted, i)]) for i in order)
+        return _Source(found, len(embedded), "books")
     root = check_folder(section.path)
     column = section.rank_by.lstrip("-") if section.rank_by != "quality" else ""
     manifest = read_manifest(root, section.manifest, column)
@@ -178,7 +218,14 @@ def _open(section: BooksSection, seed: int) -> _Source:
     tasks = [
         _task(files[place], place, manifest, wanted, section.text_column) for place in _order(len(files), section, seed)
     ]
-    return _Source(prepare_all(tasks), len(tasks), "files", _missing_files(manifest, files))
+
+    def read_again(sources: set[str]) -> Iterable[Outcome]:
+        holders = {holder for source in sources for holder in holders_of(source)}
+        return prepare_all([task for task in tasks if task.file.relative in holders])
+
+    missing = _missing_files(manifest, files)
+    relatives = [task.file.relative for task in tasks]
+    return _Source(store.outcomes(tasks), len(tasks), "files", missing, relatives, read_again)
 
 
 def _order(n: int, section: BooksSection, seed: int) -> list[int]:
@@ -207,8 +254,8 @@ def _missing_files(manifest: Manifest, files: list[BookFile]) -> list[Rejected]:
     return [Rejected(name, "read", "the manifest names this file, but it is not in the folder") for name in names]
 
 
-def _check_any(kept: list[Book], rejected: list[Rejected], section: BooksSection) -> None:
-    if kept:
+def _check_any(n_kept: int, rejected: list[Rejected], section: BooksSection) -> None:
+    if n_kept:
         return
     where = section.path or "the embedded library"
     if not rejected:
@@ -218,12 +265,12 @@ def _check_any(kept: list[Book], rejected: list[Rejected], section: BooksSection
     raise LibraryError(f"no usable book in {where} ({len(rejected)} left out: {said})", "see docs/books.md for formats")
 
 
-def _summary(books: list[Book], rejected: list[Rejected]) -> str:
-    pools = Counter(book.pool for book in books)
+def _summary(pool_of: dict[str, str], rejected: list[Rejected]) -> str:
+    pools = Counter(pool_of.values())
     steps = Counter(row.step for row in rejected)
     left_out = ", ".join(f"{n} {step}" for step, n in sorted(steps.items()))
     held = f"held out {pools['eval_a']} (A) + {pools['eval_b']} (B)"
-    return f"books     {len(books)} books, {held}, left out {len(rejected)}" + (f" ({left_out})" if left_out else "")
+    return f"books     {len(pool_of)} books, {held}, left out {len(rejected)}" + (f" ({left_out})" if left_out else "")
 
 
 def _stamp(manifest: Path | None) -> list[Any]:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltm.cli.bench import add_bench
-from ltm.cli.export import add_export, export_verb
+from ltm.cli.export import add_export, export_verb, write_tasks
 from ltm.cli.fetch import add_fetch, spelled
 from ltm.cli.forecast import add_forecast
-from ltm.cli.patterns import add_patterns, patterns_verb
+from ltm.cli.patterns import add_patterns, add_proxies, add_simulate, patterns_verb
 from ltm.cli.provenance import add_provenance
 from ltm.cli.states import add_limits, add_states, add_submit, limits_of, submit
 from ltm.errors import LtmError
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _STAGE_VERBS.items():
         _study_verb(verbs, name, _stage, f"one stage (and those before it): {text}")
     add_patterns(verbs.choices["patterns"])
+    add_simulate(verbs, _study_verb, _load, _print_json)
     add_submit(verbs.choices["run"])
     for name in ("run", *_STAGE_VERBS):
         add_limits(verbs.choices[name])
@@ -92,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         verbs.choices[name].add_argument(
             "--accept-changes", action="store_true", help="go on in a work folder that was made with other settings"
         )
+    verbs.choices["evalset"].add_argument(
+        "--to", nargs=2, metavar=("lm-eval", "DIR"), help="write the items as a task folder for lm-evaluation-harness"
+    )
     verbs.choices["evalset"].add_argument("--show", type=int, metavar="N", help="print N items as a person reads them")
     _study_verb(verbs, "dashboard", _dashboard, "make the result page from what is there, also while a study runs")
     show = _study_verb(verbs, "show", _show, "print one book, run or variant")
@@ -100,11 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     sql = _study_verb(verbs, "sql", _sql, "ask the tables of a study in SQL (DuckDB)")
     sql.add_argument("query", help='for example "select count(*) from scores"')
     schema = verbs.add_parser("schema", help="print the JSON Schema of a study file: every key with its meaning")
+    schema.add_argument("file", nargs="?", choices=["study", "evalset"], default="study", help="or of an eval file")
     schema.set_defaults(call=_schema)
     add_forecast(verbs)
     add_bench(verbs)
     add_fetch(verbs)
     add_provenance(verbs)
+    add_proxies(verbs, _print_json)
     for verb in verbs.choices.values():
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -212,6 +218,8 @@ def _stage(options: argparse.Namespace) -> int:
     result = study.run(
         options.command, _progress(options), options.accept_changes, options.over_budget, limits_of(options)
     )
+    if options.command == "evalset" and options.to:
+        return write_tasks(study, options.to, options.json)
     if options.command == "evalset" and options.show:
         from ltm.evalset.stage import show
 
@@ -259,10 +267,11 @@ def _sql(options: argparse.Namespace) -> int:
     return 0
 
 
-def _schema(_options: argparse.Namespace) -> int:
+def _schema(options: argparse.Namespace) -> int:
+    from ltm.evalset.evalfile import EvalFile
     from ltm.study.settings import StudySettings
 
-    _print_json(StudySettings.model_json_schema())
+    _print_json((EvalFile if options.file == "evalset" else StudySettings).model_json_schema())
     return 0
 
 

@@ -1,8 +1,8 @@
 """Analogy: a relation is shown with a word of book A and asked for with a word of book B.
 
 Each word of the language's tables has two relatives (great: greater, small). Premise P shows one relation, P' the
-other, with the same words of A; the query word of B has a relative by either: a 2 x 2 contrast. The words shown stand after
-passages of the books that contain them. Source: four-term analogies; the contrast keeps frequency out.
+other, with the same words of A; the query word of B has a relative by either: a 2 x 2 contrast. The words shown stand
+after passages of the books that contain them. Source: four-term analogies; the contrast keeps frequency out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ltm.evalset.language import Language, Relation
 from ltm.evalset.material import pick
 from ltm.evalset.passages import Draft, EvalBook, Sizes
 from ltm.evalset.synthesis import passage_of, unrelated
-from ltm.evalset.transfer import four_cells
+from ltm.evalset.transfer import four_cells, with_mark
 
 
 def analogies(
@@ -53,11 +53,7 @@ def analogies(
             premises.append(
                 f"{book.slice(span)}\n\n{' '.join(told)}\n\n{other}\n\n{_line(lines[1], query, '')}".rstrip()
             )
-        # an opening quotation mark at the end of the question belongs to the answer
-        mark = premises[0][-1] if premises[0][-1] in '"“«' else ""
-        contexts = [premise.removesuffix(mark).rstrip() for premise in premises]
-        answers = [f" {mark}{answer}" for answer in relation.words[query]]
-        yield four_cells(book.book.book_id, book.book.language, contexts, answers)
+        yield four_cells(book.book.book_id, book.book.language, *with_mark(premises, relation.words[query]))
 
 
 def _drawn(

@@ -37,7 +37,7 @@ class Overlap:
         self._shared: Hashes | None = None  # held-out n-grams found in training; made when first asked for
         self.words: set[str] = set()  # of training and held-out books, in small letters
         self.words.update(self._word_hashes)
-        self.word_counts: dict[str, Counter[str]] = {}  # by language, as written
+        self.word_counts: dict[str, Counter[str]] = {}  # by language, in small letters
 
     def add_training(self, text: str, language: str) -> None:
         """Stream one training book past the held-out n-grams."""
@@ -46,7 +46,7 @@ class Overlap:
         self.words.update(words)
         counts = self.word_counts.setdefault(language, Counter())
         middle = max(0, (len(text) - _SAMPLE_CHARS) // 2)
-        counts.update(_WORD.findall(text[middle : middle + _SAMPLE_CHARS]))
+        counts.update(_WORD.findall(text[middle : middle + _SAMPLE_CHARS].lower()))
         grams = self._hash(words)
         grams = grams[self._maybe[grams >> _SIEVE_SHIFT]]
         if len(grams):

@@ -14,9 +14,10 @@ import numpy as np
 
 from ltm.evalset.frames import SLOTS, Frame, fill, slots_of
 from ltm.evalset.material import Entry, Material
-from ltm.evalset.passages import Draft, EvalBook, Sizes
-from ltm.evalset.synthesis import passage_of, unrelated
+from ltm.evalset.passages import Draft, EvalBook, Sizes, Span
+from ltm.evalset.synthesis import span_of, unrelated
 
+_LEAST_WORDS = 10  # of a passage, however long the facts are
 _QUOTES = (("“", "”"), ("«", "»"), ("‘", "’"), ("(", ")"), ("[", "]"))
 
 
@@ -30,30 +31,33 @@ def deductions(
 ) -> Iterator[Draft]:
     """Yield items whose first passage is from this book and whose second is from an unrelated one."""
     strange = unrelated(book, others)
-    half = sizes.context // 2
     if not strange or not frames:
         return
+    longest = max(len(" ".join((*frame.facts, frame.ask)).split()) for frame in frames)
+    half = max(_LEAST_WORDS, (sizes.context - longest) // 2)
     for first in book.tiles(half, rng):
-        span = book.span(first, half)
-        other = passage_of(strange[int(rng.integers(len(strange)))], half, rng)
-        if span is None or other is None:
+        b_book = strange[int(rng.integers(len(strange)))]
+        a, b = book.span(first, half), span_of(b_book, half, rng)
+        if a is None or b is None:
             continue
         frame = frames[int(rng.integers(len(frames)))]
-        yield _item(book, frame, material, (book.slice(span), other), rng)
+        yield _item(book, frame, material, (_halves(book, a), _halves(b_book, b)), rng)
 
 
-def embedded(passage: str, fact: str) -> str:
-    """Put a sentence into a passage as a paragraph of its own, near its middle and never inside a quotation."""
-    places = [end + 1 for end in range(len(passage) - 1) if passage[end] in ".!?" and passage[end + 1].isspace()]
-    places = [place for place in places if not _open_quote(passage[:place])]
-    if not places:
-        return f"{passage}\n\n{fact}"
-    at = min(places, key=lambda place: abs(place - len(passage) / 2))
-    return f"{passage[:at].rstrip()}\n\n{fact}\n\n{passage[at:].lstrip()}"
+def _halves(book: EvalBook, span: Span) -> tuple[str, str]:
+    """Cut a passage in two between sentences, near its middle and never inside a quotation; the second may be empty."""
+    passage = book.slice(span)
+    places = [place for place in book.breaks(span) if not _open_quote(passage[:place])]
+    at = min(places, key=lambda place: abs(place - len(passage) / 2), default=len(passage))
+    return passage[:at].rstrip(), passage[at:].lstrip()
 
 
 def _item(
-    book: EvalBook, frame: Frame, material: Material, passages: tuple[str, str], rng: np.random.Generator
+    book: EvalBook,
+    frame: Frame,
+    material: Material,
+    passages: tuple[tuple[str, str], tuple[str, str]],
+    rng: np.random.Generator,
 ) -> Draft:
     slot, other = frame.answer_slots()
     filling = material.draw(frame, rng)
@@ -63,9 +67,9 @@ def _item(
     ask = fill(frame.ask, asked)
     contexts = []
     for a_true, b_true in ((1, 1), (1, 0), (0, 1), (0, 0)):
-        a = embedded(passages[0], facts[0] if a_true else foils[0])
-        b = embedded(passages[1], facts[1] if b_true else foils[1])
-        contexts += [f"{a}\n\n{b}\n\n{ask}"] * 2
+        a, b = facts[0] if a_true else foils[0], facts[1] if b_true else foils[1]
+        parts = (passages[0][0], a, passages[0][1], passages[1][0], b, passages[1][1], ask)
+        contexts += ["\n\n".join(part for part in parts if part)] * 2
     right = " " + fill(frame.answer, asked)
     wrong = " " + fill(frame.answer, {**asked, slot: asked[other]})
     return Draft(book.book.book_id, book.book.language, contexts, [right, wrong] * 4, 0, frame.level)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ltm.config import Document, Section, read_yaml, validate
 from ltm.evalset.frames import PEOPLE, PLACES, THINGS, WORDS, Demonstration, Frame, forms_of, slots_of
-from ltm.evalset.harness import HarnessTask
+from ltm.evalset.harness import HarnessTask, as_task
 from ltm.evalset.language import Language, Noun, packaged
-from ltm.evalset.own import OwnItems
+from ltm.evalset.own import Ability, OwnItems
 
 PACKAGED = Path(__file__).parent.parent / "data" / "ltm_eval_set.yaml"
 Builder = Literal[
@@ -42,7 +42,6 @@ RULE_OF: dict[str, Rule] = {
 }
 _OF_FRAMES = ("frames", "deduction", "short_answer")  # builders that are told from `frames`
 Words = Annotated[int, Field(ge=1, le=10_000)]
-Ability = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Step(Section):
@@ -142,7 +141,7 @@ class EvalFile(Section):
     """The item families."""
     items: list[OwnItems] = Field(default_factory=list)
     """Items of your own, here or in JSONL or CSV files."""
-    tasks: list[HarnessTask | str] = Field(default_factory=list)
+    tasks: list[Annotated[HarnessTask, BeforeValidator(as_task)]] = Field(default_factory=list)
     """Tasks as lm-evaluation-harness writes them, here or in YAML files, with local data."""
 
     @field_validator("families")

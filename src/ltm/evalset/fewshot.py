@@ -14,7 +14,7 @@ import numpy as np
 from ltm.evalset.frames import Demonstration, fill
 from ltm.evalset.material import Entry, Material, pick
 from ltm.evalset.passages import Draft, Sizes
-from ltm.evalset.transfer import four_cells
+from ltm.evalset.transfer import four_cells, with_mark
 
 Case = tuple[dict[str, Entry], tuple[str, str]]  # what is shown, and the answer under either rule
 
@@ -35,7 +35,7 @@ def demonstrations(
         for which in (0, 1):
             lines = [_say(shown, case, case[1][which]) for case in examples]
             premises.append(" ".join([*lines, _question(shown, query)]))
-        yield four_cells(cluster, language, premises, [f" {answer}" for answer in query[1]], shown.level)
+        yield four_cells(cluster, language, *with_mark(premises, list(query[1])), shown.level)
 
 
 def rule_systems(

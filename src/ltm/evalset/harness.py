@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ltm.config import Document, Section, read_yaml, validate
 from ltm.errors import ConfigError, LtmError
-from ltm.evalset.own import OwnDraft, Problems, Row, cells, check_options, read_rows
+from ltm.evalset.own import Ability, OwnDraft, Problems, Row, cells, check_options, read_rows
 
 _FEWSHOT_SEED = 1234  # of lm-evaluation-harness
 _LOADERS = ("json", "csv", "parquet")
@@ -32,9 +32,9 @@ OutputType = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling"
 class HarnessTask(Section):
     """A task of lm-evaluation-harness, with a few keys of ltm's own: ability, language, bank, cluster, limit."""
 
-    task: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    task: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "unnamed"
     """Its name; it is a family of the eval set."""
-    ability: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
+    ability: Ability | None = None
     """The ability that it belongs to: linking, transfer, synthesis, or one of its own (the default: its name)."""
     about: str | dict[str, str] = ""
     """The question in words."""
@@ -130,6 +130,10 @@ class HarnessTask(Section):
 
     @model_validator(mode="after")
     def _valid(self) -> HarnessTask:
+        if self.include is not None:
+            return self  # it is whole, and looked at, once the other file is read
+        if "task" not in self.model_fields_set:
+            raise ValueError("`task` is missing: the task needs a name")
         for key in _CODE:
             if getattr(self, key) is not None:
                 raise ValueError(f"`{key}` is not supported: ltm runs no code of tasks; prepare the data beforehand")
@@ -150,10 +154,13 @@ class HarnessTask(Section):
         return self.dataset_kwargs.get("data_files") or self.data_files
 
 
-def resolved(
-    tasks: list[HarnessTask | str], document: Document, problems: Problems
-) -> list[tuple[HarnessTask, Path, str]]:
-    """Return tasks as (task, folder of its file, place); those in files of their own are read.
+def as_task(value: Any) -> Any:
+    """Return a task that is given by the name of its file as one that includes it."""
+    return {"include": value} if isinstance(value, str) else value
+
+
+def resolved(tasks: list[HarnessTask], document: Document, problems: Problems) -> list[tuple[HarnessTask, Path, str]]:
+    """Return tasks as (task, folder that its data are relative to, place); the files that they include are read.
 
     Args:
         tasks: As the eval file has them.
@@ -164,18 +171,16 @@ def resolved(
     found = []
     for index, entry in enumerate(tasks):
         where = document.where(("tasks", index))
-        if isinstance(entry, HarnessTask) and entry.include is None:
+        if entry.include is None:
             found.append((entry, folder, where))
             continue
+        path = folder / entry.include
+        given = entry.model_dump(exclude_unset=True, exclude={"include"})
         try:
-            if isinstance(entry, str):
-                path = folder / entry
-                task = validate(HarnessTask, _merged(read_yaml(path)))
-                found.append((task, path.parent, f"{entry}:1"))
-            else:
-                given = entry.model_dump(exclude_unset=True)
-                base = _merged(read_yaml(folder / str(given.pop("include"))))
-                found.append((validate(HarnessTask, Document({**base.data, **given}, {}, where)), folder, where))
+            base = _merged(read_yaml(path))
+            task = validate(HarnessTask, Document({**base.data, **given}, base.positions, base.path))
+            own_data = {"data_files", "dataset_kwargs"} & given.keys()
+            found.append((task, folder if own_data else path.parent, f"{entry.include}:1"))
         except ConfigError as error:
             problems.lines += error.problems
         except LtmError as error:

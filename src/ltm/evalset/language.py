@@ -1,8 +1,8 @@
 """What the builders need to know of a language: words with their forms, invented names, signs of nouns and verbs.
 
 Reads: `data/languages/<code>.yaml` for the languages that come with ltm; an eval file may bring its own. Every form
-that a template can ask for is written out - no rule of grammar is applied to a word - so that a reader of the file can see
-and mend whatever will be printed. The Russian forms were made with pymorphy3 and read over.
+that a template can ask for is written out - no rule of grammar is applied to a word - so that a reader of the file can
+see and mend whatever will be printed. The Russian forms were made with pymorphy3 and read over.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Material:
     def __init__(self, language: Language, taken: Collection[str], bank: str) -> None:
         """Invent names and labels; those of which a form occurs in `taken` (small letters) are left out."""
         self.language = language
-        self.cases: Mapping[str, Mapping[str, str]] = dict(language.cases)
+        self.cases: dict[str, dict[str, str]] = {gender: forms for gender, forms in language.cases.items()}  # noqa: C416
         self.fillers = language.fillers
         self.names: dict[str, list[str]] = {
             gender: [
@@ -104,7 +104,7 @@ def _entry(noun: Noun) -> Entry:
 
 
 def _joined(starts: Sequence[str], ends: Sequence[str]) -> list[str]:
-    return [f"{start}{end}" for start in starts for end in ends]
+    return [f"{start}{end}" for start in starts for end in ends if start[-1:] != end[:1]]
 
 
 def _bank_of(stem: str) -> str:

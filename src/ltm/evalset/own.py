@@ -16,16 +16,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from ltm.config import Document, Section
 from ltm.errors import ConfigError
+from ltm.records import ABILITIES, FLUENCY
 
 HINT = "mend the items at these places; docs/evalset.md shows how items of your own are written"
 Bank = Literal["both", "split"]
 _CELLS = {"choice": 2, "pair": 2, "contrast": 4, "gain": 3, "synergy": 8, "bits_per_byte": 1, "adapt": 2}  # at least
 Text = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
 _EXACT = ("pair", "contrast", "gain", "synergy", "bits_per_byte")
+
+
+def _no_slip(ability: str) -> str:
+    """Refuse a name that is nearly one of ltm's abilities: it would be an ability of its own."""
+    known = [*ABILITIES, FLUENCY]
+    near = difflib.get_close_matches(ability, known, n=1, cutoff=0.8)
+    if near and ability not in known:
+        raise ValueError(f"must be one of {', '.join(known)}, or a name of your own; did you mean {near[0]}?")
+    return ability
+
+
+Ability = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_no_slip)]
 
 
 class OwnItem(Section):
@@ -72,7 +85,7 @@ class OwnItems(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
     """Name of the family."""
-    ability: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
+    ability: Ability | None = None
     """The ability that it belongs to: linking, transfer, synthesis, or one of its own (the default: its name)."""
     about: str | dict[str, str] = ""
     """The question in words."""
@@ -82,7 +95,7 @@ class OwnItems(Section):
     """both: every item is in bank A and in bank B; split: half of the clusters in each, so that B stays unseen."""
     file: str | None = None
     """A .jsonl or .csv file, relative to the eval file."""
-    items: list[Any] | None = None
+    items: Annotated[list[Any], WithJsonSchema({"type": "array", "items": OwnItem.model_json_schema()})] | None = None
     """The items themselves."""
     min_parameters: Annotated[int, Field(ge=0)] = 0
     """Only models with at least so many parameters are asked (generation)."""

@@ -22,12 +22,15 @@ from ltm.records import Book
 
 _END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s+|\n\s*\n\s*")
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Messrs|Mme|Mlle|Rev|Hon|vs|г|гг|св|им|т|д|п|[A-ZА-ЯЁ]))\.\s+$")
-_SPEAKER = re.compile(r"(?:\A|\n)[A-ZА-ЯЁ]{2,}(?: [A-ZА-ЯЁ]+)?\.[ \n]$")  # FACE. What news? - it opens a sentence
+_SPEAKER = re.compile(r"(?:\A|(?<=\n))[A-ZА-ЯЁ][\w'’-]*(?: [A-ZА-ЯЁ][\w'’-]*)?\.(?=\s)")  # FACE. What news?
+_MIN_SPEECHES = 8  # a name that opens so many paragraphs, and is followed by a point, is a speaker's
+_CONTINUES = re.compile(r"(?:[-—–]+ ?)?[^\W\d_A-ZА-ЯЁ]")  # "Who?" said he.
 _SOFT = ",;:"
 _SOFT_END = re.compile(r"[;:]\s+")
 _WORD = re.compile(r"\S+")
 _CAPITAL = re.compile(r"\b[A-ZÀ-ÖØ-ÞА-ЯЁ][^\W\d_]{2,}")
 _TITLES = {"Mrs", "Miss", "Messrs", "Sir", "Lord", "Lady", "Madame", "Monsieur"}  # they name nobody in particular
+_LONGEST_NAME = 40  # letters of a speaker
 _LONG_WORDS = 30  # a sentence longer than this may also be cut after a semicolon or colon
 _FULL = 2 / 3  # a piece with fewer of the wanted words is too short
 _MAX_CHARS = 600_000  # of one book: a bank takes a few dozen items from each
@@ -99,10 +102,10 @@ class EvalBook:
         high = min(len(text), low + _MAX_CHARS)
         self = cls(book, text)
         whole = _sentences(text, low, high)
-        if low > 0:
-            next(whole, None)  # it begins in the middle of a sentence
+        before = next(whole, (0, 0))[1] if low > 0 else 0  # the first begins in the middle of a sentence
         for start, end in whole:
-            self.opens.append(not self.ends or text[self.ends[-1] - 1] not in _SOFT)
+            self.opens.append(not before or text[before - 1] not in _SOFT)
+            before = end
             self.starts.append(start)
             self.ends.append(end)
             self.words.append(len(text[start:end].split()))
@@ -172,6 +175,11 @@ class EvalBook:
         """Return the text of a span."""
         return self.text[span.start : span.end]
 
+    def breaks(self, span: Span) -> list[int]:
+        """Return the places inside a span, from its beginning, between one sentence and the next."""
+        first = bisect.bisect_left(self.starts, span.start)
+        return [self.ends[i] - span.start for i in range(first, span.next_sentence - 1) if self.opens[i + 1]]
+
     def tiles(self, n_words: int, rng: np.random.Generator) -> Iterator[int]:
         """Yield first sentences of pieces of `n_words` in random order.
 
@@ -199,11 +207,15 @@ def _mid_sentence(text: str, start: int) -> bool:
 
 def _sentences(text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
     start = low
+    said = Counter(match[0] for match in _SPEAKER.finditer(text, low, high))
+    speakers = {name for name, n in said.items() if n >= _MIN_SPEECHES}
     for match in _END.finditer(text, low, high):
         if _ABBREVIATION.search(text, max(start, match.start() - 8), match.end()):
             continue
-        if _SPEAKER.search(text, max(low, match.start() - 24), match.end()):
+        if "\n" not in match[0] and _CONTINUES.match(text, match.end()):
             continue
+        if text[max(start, match.start() - _LONGEST_NAME) : match.start() + 1].strip() in speakers:
+            continue  # it opens what is said
         yield from _split_long(text, start, match.end())
         start = match.end()
     if start < high and high == len(text):
@@ -219,6 +231,6 @@ def _split_long(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     for left, right in pairwise(cuts):
         body = piece[left:right]
         stripped = body.strip()
-        if stripped:
+        if any(char.isalnum() for char in stripped):
             lead = len(body) - len(body.lstrip())
             yield start + left + lead, start + left + lead + len(stripped)

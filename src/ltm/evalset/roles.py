@@ -1,6 +1,6 @@
 """Concepts in a foreign setting: a deed of book A done by a person to a thing of book B, rightly or with roles swapped.
 
-A passage of A gives the setting and its own words the verb; a passage of B gives a person and a thing. In the right
+A passage of A gives the setting and its own words the verb; passages of B give a person and a thing. In the right
 sentence the person acts on the thing, in the wrong one the thing on the person; both hold the same words. Where a
 language shows the role by the form of the word, items alternate between those that the mere frequency of the forms
 would get right and those that it would get wrong. Source: role reversal items; tests of selectional preference.
@@ -19,7 +19,7 @@ from ltm.evalset.language import Gender, Language, Noun
 from ltm.evalset.passages import Draft, EvalBook, Sizes
 from ltm.evalset.synthesis import unrelated
 
-_MOST_TRIES = 12  # passages of B looked at for one setting
+_MOST_TRIES = 24  # pairs of passages of B looked at for one setting
 _WORD = re.compile(r"\w+")
 
 
@@ -50,7 +50,7 @@ def roles(
     half = sizes.context // 2
     if not strange or not genders or not language.role_lines:
         return
-    turn = int(rng.integers(2))
+    turn = int(rng.integers(4))
     for first in book.tiles(half, rng):
         gender = genders[int(rng.integers(len(genders)))]
         span = book.span(first, half)
@@ -83,22 +83,22 @@ def _content(
     turn: int,
     rng: np.random.Generator,
 ) -> tuple[str, Noun, Noun] | None:
-    """Return a passage of an unrelated book with a person and a thing that it names; None where none is found."""
+    """Return two passages of an unrelated book that name a person and a thing; None where none is found."""
     people, things = _by_form(language.persons[gender]), _by_form(language.role_things[gender])
-    forms = frozenset(people)
     for _ in range(_MOST_TRIES):
         other = strange[int(rng.integers(len(strange)))]
-        span = _span_with(other, forms, n_words, rng)
-        words = set(_WORD.findall(span.lower())) if span else set()
+        one, two = (_span_with(other, frozenset(table), n_words // 2, rng) for table in (people, things))
+        if one is None or two is None or one == two:
+            continue
+        said = set(_WORD.findall(f"{one} {two}"))
         pairs = [
-            (people[one], things[two])
-            for one in sorted(words & people.keys())
-            for two in sorted(words & things.keys())
-            if _fits(people[one], things[two], counts, turn)
+            (people[person], things[thing])
+            for person in sorted(set(_WORD.findall(one)) & people.keys())
+            for thing in sorted(set(_WORD.findall(two)) & things.keys())
+            if _fits(people[person], things[thing], counts, said, turn)
         ]
-        if span and pairs:
-            person, thing = pairs[int(rng.integers(len(pairs)))]
-            return span, person, thing
+        if pairs:
+            return f"{one}\n\n{two}", *pairs[int(rng.integers(len(pairs)))]
     return None
 
 
@@ -116,11 +116,16 @@ def _span_with(book: EvalBook, words: frozenset[str], n_words: int, rng: np.rand
     return book.slice(span) if span and offset < span.end else None
 
 
-def _fits(person: Noun, thing: Noun, counts: Mapping[str, int], turn: int) -> bool:
-    """Say whether the frequency of the forms prefers the right sentence in even turns and the wrong one in odd ones."""
-    odds = _log(person.nom, counts) + _log(thing.acc or thing.nom, counts)
-    odds -= _log(thing.nom, counts) + _log(person.acc or person.nom, counts)
-    return odds == 0 or (odds > 0) == (turn % 2 == 0)
+def _fits(person: Noun, thing: Noun, counts: Mapping[str, int], said: set[str], turn: int) -> bool:
+    """Say whether forms give the right sentence away in some turns and the wrong one in as many others.
+
+    Two things are balanced: how frequent the forms of either sentence are in training books, and which of them the
+    passages of B have said.
+    """
+    right, wrong = (person.nom, thing.acc or thing.nom), (thing.nom, person.acc or person.nom)
+    odds = sum(_log(word, counts) for word in right) - sum(_log(word, counts) for word in wrong)
+    more = sum(word in said for word in right) - sum(word in said for word in wrong)
+    return (odds == 0 or (odds > 0) == (turn % 2 == 0)) and (more == 0 or (more > 0) == (turn // 2 % 2 == 0))
 
 
 def _log(word: str, counts: Mapping[str, int]) -> float:

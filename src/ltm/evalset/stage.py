@@ -7,25 +7,23 @@ Reads: `books/catalogue.parquet` (Book), clean text, the eval file and the items
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ltm.books.catalogue import TextStore, read_catalogue
-from ltm.config import Document, validate
-from ltm.errors import ConfigError, InputError, LibraryError
-from ltm.evalset import evalfile, harness, language, own, shortcuts, show as showing
+from ltm.errors import LibraryError
+from ltm.evalset import shortcuts
 from ltm.evalset.bank import items_fingerprint, read_bank, write_bank
 from ltm.evalset.build import Tally, Workshop, build_bank, stream
 from ltm.evalset.decontaminate import Overlap
-from ltm.evalset.evalfile import EvalFile, Family
-from ltm.evalset.own import OwnDraft, Problems
+from ltm.evalset.own import OwnDraft
 from ltm.evalset.passages import EvalBook
+from ltm.evalset.questions import questions, sources, wanted_items
 from ltm.evalset.section import EvalsetSection
+from ltm.evalset.show import as_text
 from ltm.progress import Progress
-from ltm.records import FLUENCY, Book, Item
+from ltm.records import Book, Item
 from ltm.store import WorkFolder, read_json, write_json
 
 VERSION = 4
@@ -34,54 +32,8 @@ _LANGUAGE_SHARE = 0.1  # of the training books, from which on a language gets it
 
 
 def inputs(section: EvalsetSection) -> dict[str, Any]:
-    """Return what the items follow from beside the library: the eval file, languages, and the user's data files.
-
-    Raises:
-        InputError: the eval file cannot be read.
-    """
-    path = Path(section.path) if section.path else evalfile.PACKAGED
-    words = {code: (language.FOLDER / f"{code}.yaml").read_text(encoding="utf-8") for code in language.packaged_codes()}
-    base = evalfile.PACKAGED.read_text(encoding="utf-8") if section.path else ""
-    try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(f"cannot read the eval file {path}: {error.strerror}", "check evalset.path") from None
-    return {"file": text, "extends": base, "languages": words, "data": _data_hashes(section)}
-
-
-def questions(section: EvalsetSection) -> tuple[EvalFile, list[OwnDraft]]:
-    """Read the eval file and the user's items; everything wrong with either is told at once.
-
-    Raises:
-        InputError: the eval file cannot be read.
-        ConfigError: it, a family that the study names, or an item has problems, each with its place.
-    """
-    document = evalfile.document(section.path)
-    file = validate(EvalFile, document)
-    problems = Problems()
-    drafts = own.drafts(file.items, document, problems)
-    names = {family.name: "the family" for family in file.families}
-    for entry in file.items:
-        _own_name(entry.name, names, document.where(("items",)), problems)
-    for task, folder, where in harness.resolved(file.tasks, document, problems):
-        _own_name(task.task, names, where, problems)
-        drafts += harness.drafts(task, folder, where, problems)
-    known = [family.name for family in file.families]
-    for name in section.families or ():
-        if name not in known:
-            problems.add("evalset.families", f"no family `{name}` in {document.path}; it has: {', '.join(known)}")
-    problems.raise_any()
-    return file, drafts
-
-
-def wanted_items(section: EvalsetSection, file: EvalFile) -> dict[str, int]:
-    """Return how many items each family is to have in each bank; families that are off are left out."""
-    chosen = [f for f in file.families if f.items and (section.families is None or f.name in section.families)]
-    if section.items_per_family:
-        return {family.name: section.items_per_family for family in chosen}
-    if section.items_per_ability:
-        return {family.name: _share(family, chosen, section.items_per_ability) for family in chosen}
-    return {family.name: family.items for family in chosen}
+    """Return what the items follow from beside the library; see `ltm.evalset.questions.sources`."""
+    return sources(section)
 
 
 def build(section: EvalsetSection, work: WorkFolder, seed: int, progress: Progress) -> Any:
@@ -150,57 +102,8 @@ def show(work: WorkFolder, n: int, bank: str = "a") -> str:
     lines: list[str] = []
     for (_, control), items in families.items():
         order = stream(0, "show", items[0].family).permutation(len(items))  # from all levels, languages and books
-        lines += [showing.as_text(items[int(i)], books) for i in order[: 1 if control else n]]
+        lines += [as_text(items[int(i)], books) for i in order[: 1 if control else n]]
     return "\n".join(lines)
-
-
-def _share(family: Family, chosen: Sequence[Family], n: int) -> int:
-    if family.ability == FLUENCY:
-        return min(n, family.items)
-    total = sum(other.items for other in chosen if other.ability == family.ability)
-    return max(1, round(n * family.items / total))
-
-
-def _own_name(name: str, names: dict[str, str], where: str, problems: Problems) -> None:
-    if name in names:
-        problems.add(where, f"`{name}` is the name of {names[name]} already; names of families must differ")
-    names.setdefault(name, f"the set at {where}")
-
-
-def _data_hashes(section: EvalsetSection) -> dict[str, str]:
-    """Return the hash of every file that the eval file names; a file that cannot be read has none."""
-    if section.path is None:
-        return {}
-    try:
-        document = evalfile.document(section.path)
-    except (ConfigError, InputError):
-        return {}
-    folder = Path(document.path).parent
-    names = sorted(set(_named_files(document, folder)))
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names if (folder / name).is_file()
-    }
-
-
-def _named_files(document: Document, folder: Path) -> list[str]:
-    """Return every text below `items` and `tasks` that is the name of a file there, those in task files too."""
-    found: list[str] = []
-
-    def walk(node: Any) -> None:
-        if isinstance(node, dict):
-            for child in node.values():
-                walk(child)
-        elif isinstance(node, list):
-            for child in node:
-                walk(child)
-        elif isinstance(node, str) and 0 < len(node) < 500 and "\n" not in node and (folder / node).is_file():
-            if node not in found:
-                found.append(node)
-                if node.endswith((".yaml", ".yml")):
-                    walk(evalfile.document(str(folder / node)).data)
-
-    walk([document.data.get("items"), document.data.get("tasks")])
-    return found
 
 
 def _overlap(store: TextStore, pools: Mapping[str, Sequence[Book]], drafts: Sequence[OwnDraft]) -> Overlap:
@@ -235,10 +138,7 @@ def _languages(train: Sequence[Book]) -> list[str]:
 def _report(
     pool: Sequence[Book], items: Sequence[Item], tallies: Mapping[str, Tally], overlap: Overlap
 ) -> dict[str, Any]:
-    counts = {
-        code: Counter({word: n for word, n in _small(words).items()}) for code, words in overlap.word_counts.items()
-    }
-    judged = shortcuts.judge(items, counts)
+    judged = shortcuts.judge(items, overlap.word_counts)
     families = {
         name: {
             "items": tally.built,
@@ -256,13 +156,6 @@ def _report(
         for name, tally in tallies.items()
     }
     return {"books": [book.title for book in pool], "families": families}
-
-
-def _small(words: Mapping[str, int]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for word, n in words.items():
-        counts[word.lower()] += n
-    return counts
 
 
 def _note(tally: Tally, telling: Sequence[str]) -> str:

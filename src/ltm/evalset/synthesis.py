@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ltm.evalset.evalfile import Family
-from ltm.evalset.passages import Draft, EvalBook, Sizes
+from ltm.evalset.passages import Draft, EvalBook, Sizes, Span
 
 
 def two_streams(
@@ -56,8 +56,14 @@ def unrelated(book: EvalBook, others: Sequence[EvalBook]) -> list[EvalBook]:
 
 def passage_of(book: EvalBook, n_words: int, rng: np.random.Generator) -> str | None:
     """Return some passage of a book, of whole sentences; None where none of that length is found."""
+    span = span_of(book, n_words, rng)
+    return book.slice(span) if span else None
+
+
+def span_of(book: EvalBook, n_words: int, rng: np.random.Generator) -> Span | None:
+    """Return where some passage of a book lies, of whole sentences; None where none of that length is found."""
     for index in rng.integers(0, len(book.starts), size=24):
         span = book.span(int(index), n_words)
         if span is not None:
-            return book.slice(span)
+            return span
     return None

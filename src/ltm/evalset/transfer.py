@@ -16,6 +16,7 @@ from ltm.evalset.frames import WORDS, Frame, fill, slots_of
 from ltm.evalset.material import Material, pick
 from ltm.evalset.passages import Draft, Sizes
 
+_OPENING = ('"', "“", "«")
 _FILLER_WORDS = 7  # of a filler sentence, on average
 
 
@@ -42,6 +43,16 @@ def four_cells(cluster: str, language: str, premises: list[str], conclusions: li
     return Draft(
         cluster, language, premises * 2, [conclusions[0], conclusions[0], conclusions[1], conclusions[1]], 0, level
     )
+
+
+def with_mark(premises: list[str], answers: list[str]) -> tuple[list[str], list[str]]:
+    """Move an opening quotation mark at the end of the question to the answers, where it belongs.
+
+    >>> with_mark(['He said "'], ["yes"])
+    (['He said'], [' "yes'])
+    """
+    mark = premises[0][-1] if premises[0].endswith(_OPENING) else ""
+    return [premise.removesuffix(mark).rstrip() for premise in premises], [f" {mark}{answer}" for answer in answers]
 
 
 def short_answers(

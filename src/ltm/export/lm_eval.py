@@ -1,9 +1,9 @@
 """A bank of items as a task folder for lm-evaluation-harness: scores checked by a tool that nobody here wrote.
 
-Reads: `evalset/bank_a.parquet` (Item), `tokens/tokenizer.json`. Writes: a folder with a task per family (YAML and JSONL),
-a group of all, `ltm_task.py` and a README with the command. The harness turns context and continuation into tokens
-together, ltm apart: items where that differs are left out and counted, as are those that the block size cuts (the harness
-would cut the start mark off first) and those that ask for more than log-probabilities.
+Reads: `evalset/bank_a.parquet` (Item), `tokens/tokenizer.json`. Writes: a folder with a task per family (YAML and
+JSONL), a group of all, `ltm_task.py` and a README with the command. The harness turns context and continuation into
+tokens together, ltm apart: items where that differs are left out and counted, as are those that the block size cuts
+(the harness would cut the start mark off first) and those that ask for more than log-probabilities.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def select(items: Sequence[Item], tokenizer: Tokenizer, block_size: int) -> tupl
         elif any(len(tokens_of(context)) + len(tokens_of(text)) > block_size for context, text in pairs):
             left_out["longer than the block size"] += 1
         elif any(
-            context and (context != context.rstrip() or tokens_of(context + text) != tokens_of(context) + tokens_of(text))
+            context
+            and (context != context.rstrip() or tokens_of(context + text) != tokens_of(context) + tokens_of(text))
             for context, text in pairs
         ):
             left_out["other tokens when context and continuation are joined"] += 1
@@ -139,12 +140,12 @@ def _readme(folder: str, block_size: int, left_out: Counter[str]) -> str:
     lines = [
         "# Items of ltm for lm-evaluation-harness",
         "",
-        "MODEL is a folder that `ltm export STUDY RUN` wrote. Works offline (`HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1`).",
+        "MODEL is a folder that `ltm export STUDY RUN` wrote. Works offline (`HF_HUB_OFFLINE=1`).",
         "",
         f"    {_command(folder)}",
         "",
-        f"`add_bos_token=True` matters: ltm's models have seen a start mark before every text. Block size: {block_size} tokens.",
-        "The sum of a tie's tolerance and float32 noise may flip single items; `dtype=float64` leaves none.",
+        "`add_bos_token=True` matters: the models have seen a start mark before every text.",
+        f"They read {block_size} tokens. Where two options are nearly tied, float32 may decide either way.",
     ]
     if left_out:
         lines += ["", "Left out, because the harness would ask something else:", ""]

@@ -1,7 +1,7 @@
-"""Runs of a study as Hugging Face folders: find them, check them all, then write one after another.
+"""Runs of a study as Hugging Face folders or GGUF files: find them, check them all, then write one after another.
 
-Reads: `runs/`, `tokens/tokenizer.json`, and what the README tells. Writes: `export/<run_id>/`, or a folder of that name
-wherever the user says.
+Reads: `runs/`, `tokens/tokenizer.json`, and what the README tells. Writes: `export/<run_id>/` or
+`export/<run_id>-<dtype>.gguf`, or the same wherever the user says.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ltm.errors import InputError, StoreError
 from ltm.export.card import write_card
+from ltm.export.gguf import DTypes, export_gguf, require_gguf
 from ltm.export.hf import export_hf, refuse_existing
 from ltm.records import Run
 from ltm.runs import checkpoint, queue
@@ -49,6 +50,42 @@ def export_runs(
         card = write_card(work, run, model.config, study, question)
         export_hf(model, tokenizer, folders[run.run_id], card)
     return folders
+
+
+def export_ggufs(
+    work: WorkFolder, wanted: Sequence[str], out: Path | None, dtype: DTypes, study: str
+) -> dict[str, Path]:
+    """Write runs as GGUF files for llama.cpp, and return where each lies, by run id.
+
+    Nothing is written unless all of them can be.
+
+    Args:
+        work: The study's work folder.
+        wanted: Run ids, or beginnings that only one run has; named twice is written once.
+        out: Gets the files; None is `export` in the work folder.
+        dtype: Of the matrices.
+        study: The study's name, for what the file says of itself.
+
+    Raises:
+        InputError: no run is called so, it has no weights, its file exists, or llama.cpp has no such model.
+        MissingPartError: the package `gguf` is not installed.
+        StoreError: something in the work folder is missing or damaged, or the file cannot be written.
+    """
+    require_gguf()
+    runs = find_runs(work, wanted)
+    base = work.path("export") if out is None else out
+    paths = {run.run_id: base / f"{run.run_id}-{dtype}.gguf" for run in runs}
+    for path in paths.values():
+        refuse_existing(path)
+    tokenizer = tokens.load(work)
+    for run in runs:
+        model, _ = checkpoint.load_model(work, run.run_id, "cpu")
+        about = {
+            "name": f"{study} {run.run_id}",
+            "description": f"{run.model}, a run of the study {study}, made by ltm",
+        }
+        export_gguf(model, tokenizer, paths[run.run_id], dtype, about)
+    return paths
 
 
 def find_runs(work: WorkFolder, wanted: Sequence[str]) -> list[Run]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ltm.units import format_seconds
 
-STAGES = ("start", "books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dashboard")
+STAGES = ("start", "books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dialogue", "dashboard")
 Z90 = 1.645  # half width of a 90 % interval in standard deviations
 _CPU_WATTS, _GPU_WATTS = 65.0, 350.0
 
@@ -36,6 +36,8 @@ class Workload:
     encoded_bytes: float  # of it, what some variant uses
     held_out_books: float  # that a bank is cut from
     n_variants: int
+    models_to_tune: float = 0.0  # that get a dialogue layer
+    dialogue_tokens: float = 0.0  # that each of them reads for it
     done: Mapping[str, float] = field(default_factory=dict)  # stage -> seconds that it took; nothing of it is left
 
 
@@ -108,6 +110,8 @@ def stage_seconds(load: Workload, costs: Costs) -> dict[str, float]:
         + costs.condense_seconds
         + costs.condense_seconds_per_run * load.n_runs,
         "patterns": costs.patterns_seconds + costs.patterns_seconds_per_run * load.n_runs,
+        "dialogue": _rounds(load.models_to_tune, load.n_workers)
+        * (costs.score_seconds + load.dialogue_tokens / costs.tokens_per_second),
         "dashboard": costs.dashboard_seconds + costs.dashboard_seconds_per_run * load.n_runs,
     }
     return {name: 0.0 if name in load.done else value * costs.factor.get(name, 1.0) for name, value in seconds.items()}

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
+from ltm.errors import DataError
 from ltm.patterns.context import Context
 from ltm.patterns.describe import Described, describe
 from ltm.patterns.effects import Estimated, estimate_effects
 from ltm.patterns.locale import rounded
+from ltm.patterns.prediction import Prediction, exaggeration, predict_sets
 from ltm.patterns.ranking import Ranking, rank
+from ltm.patterns.recommend import Recommendation, as_plain, recommend
 from ltm.patterns.section import PatternsSection
 from ltm.patterns.table import Floats, Table
 from ltm.records import Ranked
 from ltm.store import as_json
+
+_LARGEST_RECOMMENDED = 4000  # sets
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class Analysis:
     estimated: Estimated
     ranking: Ranking
     context: Context
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    recommended: Recommendation | None = None
 
 
 def analyse(section: PatternsSection, table: Table, context: Context, seed: int) -> Analysis:
@@ -45,7 +54,29 @@ def analyse(section: PatternsSection, table: Table, context: Context, seed: int)
             made[book_ids] = describe(book_ids, context.books, context.clusters)
         return made[book_ids].columns()
 
-    return Analysis(table, estimated, rank(table, section.level, of_books, estimated.models), context)
+    ranking = rank(table, section.level, of_books, estimated.models)
+    predictions = {
+        name: predict_sets(model, section.level, seed, name) for name, model in sorted(estimated.models.items())
+    }
+    return Analysis(
+        table, estimated, ranking, context, predictions, _recommended(table, context, estimated, ranking, seed)
+    )
+
+
+def _recommended(
+    table: Table, context: Context, estimated: Estimated, ranking: Ranking, seed: int
+) -> Recommendation | None:
+    """Return the ideal set by the posterior of the books; it needs one more fit, so very large studies go without."""
+    from ltm.patterns import surrogate
+
+    if not ranking.rows or len({v.set_id for v in table.variants}) > _LARGEST_RECOMMENDED:
+        return None
+    try:
+        fitted = surrogate.fit(table, context.books, context.clusters)
+    except DataError:
+        return None
+    tied = sum(row.tied_with_best for row in ranking.rows) - 1
+    return recommend(fitted, estimated.effects, ranking.rows[0].variant_id, tied, seed)
 
 
 def findings(section: PatternsSection, analysis: Analysis) -> dict[str, Any]:
@@ -70,10 +101,21 @@ def findings(section: PatternsSection, analysis: Analysis) -> dict[str, Any]:
         "findings": words.findings(estimated.effects, table.abilities),
         "not_told_apart": words.not_told_apart(estimated.effects, table.abilities),
         "notes": words.notes(table, estimated, ranking, analysis.context.edited),
+        "prediction": {name: _plain(asdict(found)) for name, found in analysis.predictions.items()},
+        "luck": _luck(ranking, section.top),
+        "ideal_set": as_plain(analysis.recommended, analysis.context.books),
         "ranked_by": list(ranking.by),
         "n_tied_with_best": sum(row.tied_with_best for row in ranking.rows),
         "top": placed(ranking.rows[: section.top]),
     }
+
+
+def _luck(ranking: Ranking, top: int) -> dict[str, Any] | None:
+    """Return how much of the lead of the best raw scores is expected to be luck."""
+    if not ranking.rows:
+        return None
+    raw = np.array([row.raw for row in ranking.rows])
+    return dict(_plain(exaggeration(raw, np.array([row.posterior for row in ranking.rows]), top)))
 
 
 def placed(rows: Sequence[Ranked]) -> list[dict[str, Any]]:

@@ -7,15 +7,17 @@ Reads: `books/catalogue.parquet` (Book, only those that are needed), `sets/clust
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ltm.patterns.order import schedule_kernel
 from ltm.patterns.table import Floats
-from ltm.records import Book, Cluster, Variant, from_table
+from ltm.records import Book, Cluster, Shard, Variant, from_table
 from ltm.store import WorkFolder, read_json, read_rows
+
+UNIQUE = "unique_share"  # of a book's token quota: text that is not repeated
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,12 @@ def read_context(work: WorkFolder, variants: Iterable[Variant]) -> Context:
     used = {book_id for variant in variants for book_id in variant.book_ids}
     clusters = work.path("sets", "clusters.parquet")
     rows = read_rows(clusters, Cluster) if clusters.exists() else []
-    return Context(read_books(work, used), {row.book_id: row.cluster for row in rows}, read_kernel(work), edited(work))
+    return Context(
+        _with_unique_share(work, read_books(work, used)),
+        {row.book_id: row.cluster for row in rows},
+        read_kernel(work),
+        edited(work),
+    )
 
 
 def read_books(work: WorkFolder, used: set[str]) -> dict[str, Book]:
@@ -47,6 +54,20 @@ def read_books(work: WorkFolder, used: set[str]) -> dict[str, Book]:
         return {}
     wanted = pc.field("book_id").isin(pa.array(sorted(used), type=pa.string())) | (pc.field("pool") != "train")
     return {book.book_id: book for book in from_table(pq.read_table(path, filters=wanted), Book)}
+
+
+def _with_unique_share(work: WorkFolder, books: dict[str, Book]) -> dict[str, Book]:
+    """Return the books with the share of their token quota that is text of its own: a short book is read again."""
+    path = work.path("tokens", "shards.parquet")
+    study = work.path("study.json")
+    if not path.exists() or not study.exists():
+        return books
+    quota = read_json(study).get("sets", {}).get("book_tokens", 0)
+    share = {s.book_id: min(1.0, s.n_tokens / quota) for s in read_rows(path, Shard)} if quota else {}
+    return {
+        b: replace(book, features={**book.features, UNIQUE: share[b]}) if b in share else book
+        for b, book in books.items()
+    }
 
 
 def read_kernel(work: WorkFolder) -> Floats | None:

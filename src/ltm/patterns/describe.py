@@ -32,11 +32,20 @@ class Described:
     clusters: Ints  # (B,) of the design, else -1 everywhere
     similarity: Floats  # (B,) to the eval books, standardised; empty where unknown
 
-    def as_features(self) -> dict[str, dict[str, float]]:
-        """Return feature -> book_id -> value."""
-        return {
-            name: dict(zip(self.book_ids, self.values[:, i].tolist(), strict=True)) for i, name in enumerate(self.names)
-        }
+    def part(self, book_ids: tuple[str, ...]) -> Described:
+        """Return the rows of some of the books, on the scales of all."""
+        at = {b: i for i, b in enumerate(self.book_ids)}
+        rows = np.array([at[b] for b in book_ids], dtype=np.int64)
+        similarity = self.similarity[rows] if len(self.similarity) else self.similarity
+        return Described(
+            book_ids,
+            self.names,
+            self.values[rows],
+            self.classes[rows],
+            self.class_names,
+            self.clusters[rows],
+            similarity,
+        )
 
     def columns(self) -> dict[str, Floats]:
         """Return the columns that get a variance of their own in the mixed model."""
@@ -54,30 +63,42 @@ def describe(
 ) -> Described:
     """Return what is known of some books; `books` may hold more, among them those of the eval set."""
     ids = tuple(book_ids)
-    features = standardised_features(books, set(ids))
-    values = np.zeros((len(ids), len(features)))
-    for i, column in enumerate(features.values()):
-        values[:, i] = [column.get(book_id, 0.0) for book_id in ids]
+    features, values = feature_matrix(ids, books)
+    similarity = _similarity(ids, books)
+    if SIMILARITY in features:  # a nuisance, never a finding: it is adjusted for
+        at = features.index(SIMILARITY)
+        similarity = values[:, at]
+        features, values = (*features[:at], *features[at + 1 :]), np.delete(values, at, axis=1)
     of_design = np.array([(clusters or {}).get(b, -1) for b in ids], dtype=np.int64)
     classes, names = _classes(ids, books, values, of_design)
-    return Described(ids, tuple(features), values, classes, names, of_design, _similarity(ids, books))
+    return Described(ids, features, values, classes, names, of_design, similarity)
 
 
-def standardised_features(books: Mapping[str, Book], used: set[str]) -> dict[str, dict[str, float]]:
-    """Return feature -> book_id -> value in standard deviations over the books that sets may hold.
+def feature_matrix(book_ids: Sequence[str], books: Mapping[str, Book]) -> tuple[tuple[str, ...], Floats]:
+    """Return (names, values (B, F)) of the features in standard deviations over these books.
 
-    A book without the feature counts as average; a feature that does not vary is left out.
+    A book without a feature counts as average; a feature that does not vary, or that few books have, is left out.
     """
-    known = [b for b in sorted(used) if b in books]
-    names = sorted({name for book_id in known for name in books[book_id].features})
-    found = {}
-    for name in names:
-        raw = {b: books[b].features[name] for b in known if name in books[b].features}
-        values = np.array([v for v in raw.values() if np.isfinite(v)])
-        if len(values) < MIN_VALUES or values.std() <= _TINY * max(1.0, float(np.abs(values).max())):
+    place: dict[str, int] = {}
+    for book_id in book_ids:
+        for name in books[book_id].features if book_id in books else ():
+            place.setdefault(name, len(place))
+    raw = np.full((len(book_ids), len(place)), np.nan)
+    for row, book_id in enumerate(book_ids):
+        if book_id in books:
+            for name, value in books[book_id].features.items():
+                raw[row, place[name]] = value
+    raw[~np.isfinite(raw)] = np.nan
+    names, columns = [], []
+    for name in sorted(place):
+        column = raw[:, place[name]]
+        known = column[~np.isnan(column)]
+        spread = float(known.std()) if len(known) else 0.0
+        if len(known) < MIN_VALUES or spread <= _TINY * max(1.0, float(np.abs(known).max())):
             continue
-        found[name] = {b: float((v - values.mean()) / values.std()) for b, v in raw.items() if np.isfinite(v)}
-    return found
+        names.append(name)
+        columns.append(np.nan_to_num((column - known.mean()) / spread, nan=0.0))
+    return tuple(names), np.column_stack(columns) if columns else np.zeros((len(book_ids), 0))
 
 
 def _classes(
@@ -135,11 +156,10 @@ def _similarity(ids: Sequence[str], books: Mapping[str, Book]) -> Floats:
     evaluated = sorted(b for b, book in books.items() if book.pool.startswith("eval"))
     if not evaluated:
         return np.zeros(0)
-    everyone = standardised_features(books, set(ids) | set(evaluated))
-    if not everyone:
+    names, values = feature_matrix([*ids, *evaluated], books)
+    if not names:
         return np.zeros(0)
-    mine = np.array([[column.get(b, 0.0) for column in everyone.values()] for b in ids])
-    theirs = np.array([[column.get(b, 0.0) for column in everyone.values()] for b in evaluated])
+    mine, theirs = values[: len(ids)], values[len(ids) :]
     nearest = np.full(len(mine), np.inf)
     for row in theirs:
         nearest = np.minimum(nearest, np.mean((mine - row) ** 2, axis=1))

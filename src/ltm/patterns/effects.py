@@ -7,7 +7,7 @@ one size, so only differences between books exist: the effect is against the ave
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,15 +15,15 @@ import numpy as np
 from ltm.patterns import mixed
 from ltm.patterns.adaptive_shrinkage import sign_rates
 from ltm.patterns.books import Contrast, book_contrasts, set_contrasts
-from ltm.patterns.describe import Described, describe, standardised_features
+from ltm.patterns.describe import SIMILARITY, Described, describe
 from ltm.patterns.gaps import gap_terms
 from ltm.patterns.inference import bh_adjusted, simes, stream, two_stage_q
 from ltm.patterns.interactions import interaction_columns, set_columns
 from ltm.patterns.knowledge import wanted_z
-from ltm.patterns.layout import Layout, interval, make_layout
+from ltm.patterns.layout import Layout, interval, make_layout, with_column
 from ltm.patterns.order import KERNEL, order_estimates, primary
-from ltm.patterns.table import Floats, Ints, Table
-from ltm.patterns.terms import MIN_BLOCKS, Estimate, Term, evaluate, usable
+from ltm.patterns.table import Floats, Table
+from ltm.patterns.terms import Estimate, Term, evaluate, usable
 from ltm.records import Book, Effect
 
 KINDS = ("book", "feature", "order", "gap", "interaction")
@@ -32,6 +32,7 @@ CONFIRMING = "confirmation"
 MIN_SETS = 8  # for anything that compares whole sets
 MIN_SIDE = 3  # sets with a book, and sets without it
 MIN_DF = 3  # of the sets, after the arms
+_LARGEST_CHECKED = 1500  # sets up to which findings are fitted again in six other ways
 _TINY = 1e-9
 
 
@@ -106,6 +107,7 @@ def estimate_effects(
     skipped: dict[tuple[str, str], str] = {}
     summaries: dict[str, Summary] = {}
     models: dict[str, mixed.Solved] = {}
+    analyses: dict[str, _Analysis] = {}
     # Sets that were chosen after looking at scores have no randomisation law; they only enter the ranking.
     drawn = np.array([v.drawn and not v.aside and v.round != CONFIRMING for v in table.variants])[table.variant_of]
     known: dict[tuple[str, ...], Described] = {}
@@ -123,6 +125,7 @@ def estimate_effects(
         summaries[name] = analysis.summary(level)
         if analysis.solved is not None:
             models[name] = analysis.solved
+            analyses[name] = analysis
         for kind, estimates in analysis.by_kind().items():
             if estimates:
                 found[name, kind] = estimates
@@ -131,13 +134,22 @@ def estimate_effects(
         if not known[layout.book_ids].names:
             skipped[name, "feature"] = "no_features"
     effects, omnibus = _judge(table, found, level)
+    effects = _checked(effects, analyses, table)
     return Estimated(effects, skipped, summaries, omnibus, models)
 
 
 class _Analysis:
     """One ability: the layout of its runs, its mixed model, and all effects."""
 
-    def __init__(self, name: str, layout: Layout, score: Floats, known: Described, setting: Setting) -> None:
+    def __init__(
+        self,
+        name: str,
+        layout: Layout,
+        score: Floats,
+        known: Described,
+        setting: Setting,
+        ratios: Mapping[str, float] | None = None,
+    ) -> None:
         self.name, self.layout, self.score, self.known, self.setting = name, layout, score, known, setting
         self.n_sets, self.n_books = layout.membership.shape
         self.df = self.n_sets - layout.n_arm_sets() - 1.0
@@ -146,7 +158,8 @@ class _Analysis:
         # Where every book is held about as often and there are as many sets, each book has an estimate of its own.
         self.balanced = len(self.kept) == self.n_books <= self.n_sets and holders.min() >= 0.7 * holders.max()
         self.columns = known.columns()
-        self.solved = mixed.fit(self._problem(self.columns))
+        problem = self._problem(self.columns)
+        self.solved = mixed.fit(problem) if ratios is None else mixed.Solved(problem, ratios)
         self.plain = self.solved
         if self.balanced and self.columns and self.solved is not None:
             total = sum(self.solved.ratios.get(k, 0.0) for k in (mixed.BOOKS, *self.columns))
@@ -258,6 +271,43 @@ class _Analysis:
         )
         return _estimates("interaction", names, labels, contrast, contrast.estimate, self.n_sets)
 
+    def others(self, table: Table, claimed: bool) -> Iterator[tuple[str, Layout, Floats]]:
+        """Give the layouts and scores of other fits; all six only where something is claimed that they could deny."""
+        from scipy.special import ndtri
+        from scipy.stats import rankdata
+
+        layout, n = self.layout, len(self.score)
+        if self.n_sets > _LARGEST_CHECKED:
+            return
+        if len(self.known.similarity):
+            held = layout.membership
+            means = np.asarray(held @ self.known.similarity) / np.asarray(held.sum(axis=1))
+            if means.std() > _TINY:
+                yield SIMILARITY, replace(layout, arms=with_column(layout.arms, means[layout.set_of])), self.score
+        if not claimed:
+            return
+        half = np.random.default_rng(0).permutation(self.n_sets) % 2
+        for side in (0, 1):
+            keep = np.flatnonzero(half[layout.set_of] == side)
+            score = np.full(len(table.run_ids), np.nan)
+            score[layout.rows[keep]] = self.score[keep]
+            yield f"sets {side}", make_layout(table, score), self.score[keep]
+        yield "ranks", layout, np.asarray(ndtri((rankdata(self.score) - 0.5) / n) * np.std(self.score))
+        for side, scores in enumerate(table.halves.get(self.name, ())):
+            if np.isfinite(scores[layout.rows]).all():
+                yield f"items {side}", layout, scores[layout.rows]
+
+    def refit(self, layout: Layout, score: Floats) -> dict[tuple[str, str], float]:
+        """Return the estimates of another layout or score under the same variances."""
+        if self.solved is None or not len(layout.rows):
+            return {}
+        known = self.known if layout.book_ids == self.known.book_ids else self.known.part(layout.book_ids)
+        columns = known.columns()
+        ratios = {k: v for k, v in self.solved.ratios.items() if k in (mixed.BOOKS, mixed.REST) or k in columns}
+        setting = replace(self.setting, redraws=1)
+        analysis = _Analysis(self.name, layout, score, known, setting, ratios)
+        return {(e.kind, e.name): e.estimate for rows in analysis.by_kind().values() for e in rows}
+
     def summary(self, level: float) -> Summary:
         """Return the variance components and what they allow to be found (Daetwyler et al. 2008; 80 % power)."""
         nan = float("nan")
@@ -281,6 +331,23 @@ class _Analysis:
         useful = self.n_sets * books / (of_set + 1.0 / runs)
         accuracy = float(np.sqrt(book_share * useful / (useful + self.n_books))) if useful > 0 else 0.0
         return Summary(self.n_sets, share, book_share, residual, smallest, accuracy)
+
+
+def _checked(effects: list[Effect], analyses: Mapping[str, _Analysis], table: Table) -> list[Effect]:
+    """Return the effects with what becomes of them in other fits: beside eval-likeness, in halves, by ranks."""
+    made = []
+    for name, analysis in analyses.items():
+        own = [e for e in effects if e.ability == name]
+        claimed = any(e.claimed for e in own)
+        fits = {how: analysis.refit(layout, score) for how, layout, score in analysis.others(table, claimed)}
+        beside = fits.get(SIMILARITY, {})
+        for e in own:
+            seen = [values[e.kind, e.name] for values in fits.values() if (e.kind, e.name) in values]
+            kept = sum(value * e.estimate > 0 and abs(value) >= 0.5 * abs(e.estimate) for value in seen)
+            adjusted = beside.get((e.kind, e.name), float("nan"))
+            few = not e.claimed
+            made.append(replace(e, adjusted=adjusted, survives=0 if few else int(kept), refits=0 if few else len(seen)))
+    return made + [e for e in effects if e.ability not in analyses]
 
 
 def _estimates(
@@ -319,9 +386,3 @@ def _judge(
             for e, q, rate in zip(estimates, q_values, lfsr, strict=True)
         ]  # fmt: skip
     return effects, omnibus
-
-
-__all__ = [
-    "KINDS", "MIN_BLOCKS", "MIN_SETS", "Estimated", "Ints", "Omnibus", "Setting", "Summary", "estimate_effects",
-    "standardised_features",
-]  # fmt: skip

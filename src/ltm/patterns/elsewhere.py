@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ltm.patterns.analysis import analyse, findings, placed
+from ltm.patterns.confirmed import confirm
 from ltm.patterns.context import read_context
 from ltm.patterns.given import read_scores, table_of
 from ltm.patterns.section import PatternsSection
+from ltm.patterns.stage import conditions
 from ltm.records import Variant
 from ltm.store import WorkFolder, as_json, read_json, read_rows
 
@@ -39,6 +41,8 @@ def analyse_scores(section: PatternsSection, work: WorkFolder, seed: int, path: 
             row[key] = None if row[key] is None else row[key] * unit
     return {
         **found,
+        "confirmed": confirm(given.table, ranked),
+        "conditions": conditions(work),
         "scores": {"file": path.name, "rows": given.n_rows, "used": given.n_used, "unit": "score"},
         "effects": [as_json(effect) for effect in analysis.estimated.effects],
         "variants": variants_out,

@@ -121,6 +121,11 @@ def _basis(columns: Floats) -> Floats:
     return np.asarray(u[:, singular > _RANK_TOLERANCE * max(1.0, singular[0])], dtype=np.float64)
 
 
+def with_column(arms: Floats, column: Floats) -> Floats:
+    """Return an orthonormal basis of the arms and one more column of runs."""
+    return _basis(np.column_stack([arms, (column - column.mean()) / max(float(column.std()), 1e-300)]))
+
+
 def interval(estimate: npt.ArrayLike, se: npt.ArrayLike, df: float) -> tuple[Floats, Floats]:
     """Return the ends of 90 % t intervals."""
     from scipy.special import stdtrit

@@ -21,6 +21,7 @@ _UNITS = {
     "seed": ("seed sd", "σ повторов"),
     "residual": ("residual sd", "остаточной σ"),
     "score": ("points of the score", "единиц оценки"),
+    "doubling": ("doublings of tokens", "удвоений числа токенов"),
     "none": ("units", "ед."),
 }
 _ORDERS = {

@@ -348,6 +348,31 @@ def _trace_of_both(
     return float(np.sum((small[a].T @ projected[b]) ** 2))
 
 
+@dataclass(frozen=True)
+class RunTerms:
+    """What the runs say about columns that differ inside sets: estimate k alone = pull[k] / information[k, k]."""
+
+    information: Floats  # (K, K) D' P D
+    pull: Floats  # (K,) D' P y
+    squares: float  # y' P y
+    df: float
+
+
+def run_terms(solved: Solved, columns: Floats) -> RunTerms:
+    """Return the generalised least squares equations of columns of runs, shape (n, K), arms and sets fitted beside."""
+    problem, q = solved.problem, solved.problem.q
+    means = problem.layout.set_means(columns) * problem.root[:, None]
+    both = np.column_stack([problem.arms, problem.score])
+    cross_within = columns.T @ both - means.T @ problem.between
+    weighted = np.asarray(solved.inverse @ means.astype(solved.dtype), dtype=np.float64)
+    cross = cross_within + weighted.T @ problem.between
+    own = columns.T @ columns - means.T @ means + means.T @ weighted
+    known = cross[:, :q] @ solved.arm_errors
+    information = own - known @ cross[:, :q].T
+    squares = solved.seed_variance * max(1, solved.df)
+    return RunTerms((information + information.T) / 2.0, cross[:, q] - known @ solved.cross, squares, float(solved.df))
+
+
 def book_effects(solved: Solved) -> Floats:
     """Return posterior means of what a book's presence adds, shape (B,), against the average book."""
     factors, pull = solved.problem.factors, solved.problem.root * solved.residual

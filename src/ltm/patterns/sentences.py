@@ -18,8 +18,10 @@ def sentence(effect: Effect, unit: str, language: Language) -> str:
     sure = f"{probability('q', effect.q, language)}; {units_compared(effect.kind, effect.n, language)}"
     start = head(effect.ability, language)
     if language == "en":
-        return f"{start}: {what} (90 % interval {low} to {high}; {sure})."
-    return f"{start}: {what} (90 %-й интервал от {low} до {high}; {sure})."
+        held = f" It holds in {effect.survives} of {effect.refits} other fits." if effect.refits else ""
+        return f"{start}: {what} (90 % interval {low} to {high}; {sure}).{held}"
+    held = f" Сохраняется в других расчётах: {effect.survives} из {effect.refits}." if effect.refits else ""
+    return f"{start}: {what} (90 %-й интервал от {low} до {high}; {sure}).{held}"
 
 
 def head(ability: str, language: Language) -> str:

@@ -6,12 +6,18 @@ Reads: Variant, Run, Measure, Reliability and Book rows. Writes: `patterns/effec
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from ltm.patterns.section import PatternsSection
 from ltm.progress import Progress
-from ltm.records import Effect, Ranked
+from ltm.records import Effect, Measure, Ranked, Snapshot
 from ltm.store import WorkFolder, as_json, read_json, read_rows, write_json, write_rows
+
+if TYPE_CHECKING:
+    from ltm.patterns.analysis import Analysis
+    from ltm.patterns.ranking import Ranking
+    from ltm.patterns.table import Rows
 
 VERSION = 3
 
@@ -31,17 +37,71 @@ def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progr
     from ltm.patterns.table import make_table, read_input
 
     task = progress.task("patterns", 3, "steps")
-    table = make_table(read_input(work))
+    rows = read_input(work)
+    table = make_table(rows)
     context = read_context(work, table.variants)
     task.advance(note="scores read")
     analysis = analyse(section, table, context, seed)
     task.advance(note="effects estimated")
-    found = findings(section, analysis)
+    found = {
+        **findings(section, analysis),
+        "confirmed": _confirmed(work, rows, analysis.ranking),
+        "emergence": _emergence(section, work, rows, analysis, seed),
+        "conditions": conditions(work),
+    }
     write_rows(work.path("patterns", "effects.parquet"), analysis.estimated.effects, Effect)
     write_rows(work.path("patterns", "ranking.parquet"), analysis.ranking.rows, Ranked)
     write_json(work.path("patterns", "findings.json"), found)
     task.advance(note=f"{len(found['findings'])} findings")
     return found
+
+
+def _confirmed(work: WorkFolder, rows: Rows, ranking: Ranking) -> Any:
+    """Return what the sealed bank says of the finalists; None before there is a confirmation."""
+    from ltm.patterns.confirmed import confirm
+    from ltm.patterns.table import make_table
+
+    path = work.path("scores", "confirmed.parquet")
+    measures = read_rows(path, Measure) if path.exists() else []
+    if not measures:
+        return None
+    return confirm(make_table(dataclasses.replace(rows, measures=[*rows.measures, *measures])), ranking)
+
+
+def _emergence(section: PatternsSection, work: WorkFolder, rows: Rows, analysis: Analysis, seed: int) -> Any:
+    """Return when abilities leave chance, and what moves that; empty without scored checkpoints."""
+    from ltm.patterns.effects import estimate_effects
+    from ltm.patterns.emergence import as_plain, emergence_table
+    from ltm.patterns.sentences import sentence
+
+    path = work.path("scores", "snapshots.parquet")
+    snapshots = read_rows(path, Snapshot) if path.exists() else []
+    if not snapshots:
+        return {}
+    table, summaries = emergence_table(snapshots, rows.reliability, analysis.table)
+    context = analysis.context
+    found = estimate_effects(
+        table, context.books, section.level, section.redraws, seed, context.clusters, context.kernel
+    )
+    write_rows(work.path("patterns", "emergence.parquet"), found.effects, Effect)
+    return as_plain(summaries, found.effects, sentence)
+
+
+def conditions(work: WorkFolder) -> dict[str, Any]:
+    """Return what all claims are conditional on, as the study's settings say it."""
+    path = work.path("study.json")
+    if not path.exists():
+        return {}
+    study = read_json(path)
+    picked = {
+        "model": ("size", "parametrization"),
+        "runs": ("optimizer", "lr", "schedule", "weight_decay", "batch_tokens", "document_mask"),
+        "sets": ("books_per_set", "book_tokens", "epochs", "base_order", "common_init"),
+        "tokens": ("vocab_size",),
+    }
+    return {
+        f"{part}.{key}": study[part][key] for part, keys in picked.items() for key in keys if key in study.get(part, {})
+    }
 
 
 def report(work: WorkFolder) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class Table:
     scores: dict[str, Floats]  # ability -> (n,), in units of `abilities[ability].unit`
     abilities: dict[str, Ability]
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> runs or rows left out
+    halves: dict[str, tuple[Floats, ...]] = field(default_factory=dict)  # the scores from each half of the eval books
 
     def variant(self, row: int) -> Variant:
         """Return the variant that a row was trained on."""
@@ -146,7 +147,21 @@ def make_table(rows: Rows) -> Table:
             scores[name], abilities[name] = _score(
                 name, values[name], run_ids, variant_of, sets, rows.reliability, n_effects
             )
-    return Table(run_ids, variants, variant_of, scores, abilities, dict(sorted(dropped.items())))
+    halves = {
+        name: tuple(
+            _score(name, half[name], run_ids, variant_of, sets, rows.reliability, n_effects)[0]
+            for half in (_half(rows, "half_1", runs), _half(rows, "half_2", runs))
+            if half.get(name)
+        )
+        for name in scores
+    }
+    return Table(run_ids, variants, variant_of, scores, abilities, dict(sorted(dropped.items())), halves)
+
+
+def _half(rows: Rows, which: str, runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the values over one half of the eval books."""
+    measures = [dataclasses.replace(m, value=getattr(m, which)) for m in rows.measures]
+    return _without_seeds(_values(measures, Counter()), runs)[0]
 
 
 def _without_seeds(

@@ -65,6 +65,10 @@ def findings(effects: Sequence[Effect], abilities: Mapping[str, Ability]) -> lis
             "q": rounded(e.q),
             "n": e.n,
             "claimed": e.claimed,
+            "lfsr": rounded(e.lfsr),
+            "adjusted": rounded(e.adjusted),
+            "survives": e.survives,
+            "refits": e.refits,
             "text": {language: sentence(e, abilities[e.ability].unit, language) for language in LANGUAGES},
         }
         for e in claimed

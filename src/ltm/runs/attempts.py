@@ -52,7 +52,8 @@ class Attempts:
         """Wait until the first of some runs may be tried again."""
         now = time.monotonic()
         left = min((self._not_before.get(run_id, now) - now for run_id in run_ids), default=0.0)
-        time.sleep(max(0.0, left))
+        if left > 0:
+            time.sleep(left)
 
     def again(self, outcome: Outcome) -> bool:
         """Decide whether a run that did not end well is tried again; one that is not is set aside with its error.

@@ -115,8 +115,17 @@ def questions(work: WorkFolder, bank: str, block_size: int, bare: bool = False) 
     return _questions[key]
 
 
-def _model(work: WorkFolder, run_id: str, recipe: Recipe) -> GPT:
+def _model(work: WorkFolder, run_id: str, recipe: Recipe) -> Any:
     device = hardware.pick_device(recipe.runs)
+    if recipe.runs.engine != "native":
+        from ltm.runs.engines import start
+
+        if run_id.startswith(UNTRAINED):
+            vocab_size = load(work).vocab_size
+            return start.load_untrained(recipe.model, vocab_size, int(fingerprint(run_id, 8), 16), device)
+        return start.load_scored(
+            work, baselines.run_of_ending(work, run_id) if run_id.startswith(ENDING) else run_id, device
+        )
     if run_id.startswith(UNTRAINED):
         model = GPT(recipe.model.shape(load(work).vocab_size))
         init_weights(model, int(fingerprint(run_id, 8), 16))
@@ -126,8 +135,12 @@ def _model(work: WorkFolder, run_id: str, recipe: Recipe) -> GPT:
     return load_model(work, run_id, device)[0]
 
 
-def _scorer(model: GPT, recipe: Recipe, plan: Plan, n_runs: int) -> Scorer:
+def _scorer(model: Any, recipe: Recipe, plan: Plan, n_runs: int) -> Scorer:
     """Return the worker's scorer with these weights; compiled where the runs are and all the scoring repays it."""
+    if recipe.runs.engine != "native":
+        from ltm.scores.foreign import ForeignScorer
+
+        return ForeignScorer(model)
     device = hardware.pick_device(recipe.runs)
     key = (str(model.config), device)
     if key not in _scorers:

@@ -50,7 +50,6 @@ class Scorer:
             for own, other in zip(self.model.parameters(), model.parameters(), strict=True):
                 own.copy_(other)
 
-    @torch.inference_mode()
     def logprobs(self, plan: Plan, batch_tokens: int = 0) -> NDArray[np.float64]:
         """Return the log-probability in nats of every request.
 
@@ -59,10 +58,15 @@ class Scorer:
             batch_tokens: Tokens of one forward pass; 0 takes what suits the device.
         """
         result = np.zeros(len(plan.requests))
-        for batch in _batches(plan.rows, batch_tokens or _BATCH_TOKENS.get(self.device.type, 16_384)):
-            hidden_BWD = self._hidden(self.model, *(torch.from_numpy(x).to(self.device) for x in batch.inputs))
-            np.add.at(result, batch.request_N, self._chosen(hidden_BWD.flatten(0, 1), batch.place_N, batch.target_N))
+        for batch in batches(plan.rows, batch_tokens or _BATCH_TOKENS.get(self.device.type, 16_384)):
+            np.add.at(result, batch.request_N, self.answer(batch))
         return result
+
+    @torch.inference_mode()
+    def answer(self, batch: Batch) -> Any:
+        """Return the log-probability of each predicted token of a batch."""
+        hidden_BWD = self._hidden(self.model, *(torch.from_numpy(x).to(self.device) for x in batch.inputs))
+        return self._chosen(hidden_BWD.flatten(0, 1), batch.place_N, batch.target_N)
 
     def _chosen(self, hidden_PD: Tensor, place_N: NDArray[np.int64], target_N: NDArray[np.int64]) -> Any:
         """Return the log-probability of each target; options that share a context share its last place."""
@@ -84,15 +88,17 @@ class Scorer:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
+    """Some rows of a plan, and what they predict."""
+
     inputs: tuple[NDArray[np.int64], ...]  # tokens, depth and end of some rows
     place_N: NDArray[np.int64]  # within the batch
     target_N: NDArray[np.int64]
     request_N: NDArray[np.int64]
 
 
-def _batches(rows: Rows, batch_tokens: int) -> Iterator[_Batch]:
-    """Give the rows in batches of one shape; the last is filled up with rows that predict nothing."""
+def batches(rows: Rows, batch_tokens: int) -> Iterator[Batch]:
+    """Give the rows of a plan in batches of one shape; the last is filled up with rows that predict nothing."""
     n_rows, width = rows.tokens_RW.shape
     size = max(1, min(batch_tokens // width, n_rows))
     for begin in range(0, n_rows, size):
@@ -101,7 +107,7 @@ def _batches(rows: Rows, batch_tokens: int) -> Iterator[_Batch]:
         lacking = ((0, begin + size - stop), (0, 0))
         inputs = tuple(np.pad(x[begin:stop], lacking) for x in (rows.tokens_RW, rows.depth_RW, rows.end_RW))
         inputs[2][stop - begin :] = np.arange(1, width + 1)
-        yield _Batch(inputs, rows.place_N[span] - begin * width, rows.target_N[span], rows.request_N[span])
+        yield Batch(inputs, rows.place_N[span] - begin * width, rows.target_N[span], rows.request_N[span])
 
 
 def _hidden(model: GPT, tokens_BW: Tensor, depth_BW: Tensor, end_BW: Tensor) -> Tensor:

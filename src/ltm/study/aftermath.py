@@ -19,6 +19,7 @@ from ltm.books.catalogue import TextStore, read_catalogue
 from ltm.errors import LtmError
 from ltm.evalset import evalfile
 from ltm.evalset.bank import read_bank
+from ltm.evalset.questions import wanted_items
 from ltm.forecast.bill import Costs
 from ltm.patterns.effects import estimate_effects
 from ltm.patterns.ranking import rank
@@ -110,12 +111,10 @@ def _bank(settings: StudySettings, work: WorkFolder, scratch: WorkFolder, librar
     items = read_bank(scratch, "a")
     if not items:
         raise LtmError("not one question can be built from the held-out books", "hold out more or longer books")
-    wanted = {
-        f.name: settings.evalset.items_per_family or f.items for f in evalfile.load(settings.evalset.path).families
-    }
+    wanted = wanted_items(settings.evalset, evalfile.load(settings.evalset.path))
     held_out = sum(b.pool == "eval_a" for b in read_catalogue(scratch))
     growth = max(1.0, 0.5 * library.held_out_books / max(1, held_out))
-    built = Counter(item.family for item in items)
+    built = Counter(item.family for item in items if not item.control)  # controls are as many as their share
     expected = 0.0
     for family, n in built.items():
         own = [item for item in items if item.family == family]
@@ -187,7 +186,9 @@ def _statistics(settings: StudySettings, books: list[Book], count: int) -> float
 
 
 def _rows(settings: StudySettings, variants: list[Variant], books: list[Book]) -> Rows:
-    families = [f for f in evalfile.load(settings.evalset.path).families if f.items]
+    file = evalfile.load(settings.evalset.path)
+    counts = wanted_items(settings.evalset, file)
+    families = [f for f in file.families if f.name in counts]
     rng = np.random.default_rng(0)
     runs = [_run(v, seed) for v in variants for seed in v.init_seeds]
     measures = [

@@ -182,6 +182,8 @@ class Builder:
                     made = str(stage.build(section, self.work, self.progress))
                 elif name == "scores":
                     made = self._scores(stage, section)
+                elif name == "dialogue":
+                    made = stage.build(section, self.work, self.settings.seed, self._workers, self.progress)
                 else:
                     made = stage.build(section, self.work, self.settings.seed, self.progress)
             self.work.finish(name, inputs, made)

@@ -11,6 +11,7 @@ from typing import Any
 from ltm.config import Document
 from ltm.errors import ConfigError, InputError
 from ltm.study.check_base import check_base
+from ltm.study.check_design import check_design
 from ltm.study.check_machine import check_machine
 from ltm.study.check_trackers import check_trackers
 from ltm.study.check_training import check_training
@@ -34,6 +35,7 @@ def findings(settings: StudySettings, document: Document, unread: frozenset[str]
     if not check_base(settings, notes):
         return notes  # of a model without a shape nothing else can be said
     check_training(settings, notes, files)
+    check_design(settings, notes, files)
     check_machine(settings, notes)
     _check_eval_file(settings, notes)
     _check_context(settings, notes)
@@ -85,10 +87,10 @@ def _check_context(settings: StudySettings, notes: Notes) -> None:
 
 
 def _check_eval_file(settings: StudySettings, notes: Notes) -> None:
-    from ltm.evalset.evalfile import load
+    from ltm.evalset.questions import questions
 
     try:
-        load(settings.evalset.path)
+        questions(settings.evalset)
     except ConfigError as error:
         for problem in error.problems:
             notes.problem("evalset.path", problem)

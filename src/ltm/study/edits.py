@@ -30,7 +30,7 @@ from ltm.tokens.tokenizer import identity
 from ltm.units import format_seconds
 
 # Sections that change how results are shown, followed or paid for, never what was trained or drawn.
-_FREE_TO_CHANGE = ("budget", "dashboard", "forecast", "patterns", "scores", "question", "trackers", "overrides", "work")
+_FREE_TO_CHANGE = ("budget", "dashboard", "dialogue", "forecast", "patterns", "scores", "question", "trackers", "overrides", "work")
 # Where files lie and how fast runs are trained; what the files hold is noticed by the stages themselves.
 _WITHOUT_EFFECT = (
     *("runs.workers", "runs.retries", "runs.checkpoint_seconds", "books.path", "books.manifest"),
@@ -223,12 +223,20 @@ def _variants(
     else:
         found = work.output_of("sets", stage_inputs(settings, "sets", outputs))
     if found is None:
-        return rounds.preview() if rounds.enabled else _drawn(settings, work), {}, True
+        return drawn(settings, work), {}, True
     return read_variants(work), {"sets": found, "used": used_books(work)}, False
 
 
-def _drawn(settings: StudySettings, work: WorkFolder) -> list[Variant]:
-    section = settings.sets
+def drawn(settings: StudySettings, work: WorkFolder) -> list[Variant]:
+    """Return the variants of a study's first round as they come out of its seed and the stored catalogue.
+
+    Raises:
+        LibraryError: there are too few books.
+        StoreError: the catalogue is missing or damaged.
+    """
+    section, rounds = settings.sets, Rounds(settings, work)
+    if rounds.enabled:
+        return rounds.preview()
     return open_drawer(section, work, settings.seed).blocks("exploration", section.count, in_runs=False)
 
 

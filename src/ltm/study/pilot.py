@@ -129,21 +129,26 @@ def _minque(variants: Sequence[Variant], values: Floats, sets: Sequence[int] | N
     gaps = [v.arm in ("gap", "order+gap") for v in variants]
     cell = [(a, b) for a, b in zip(order, gaps, strict=True)]
     fixed = _indicator(cell)
-    identity = np.eye(len(values))
-    project = identity - fixed @ np.linalg.pinv(fixed)
+    fixed /= np.sqrt(fixed.sum(axis=0))  # columns of unit length that do not overlap
+
+    def project(x: Floats) -> Floats:
+        return np.asarray(x - fixed @ (fixed.T @ x), dtype=np.float64)
+
     groups: dict[str, list[Any]] = {"set": set_of}
     if len(set(order)) > 1:
         groups["order"] = list(zip(set_of, order, strict=True))
     if len(set(gaps)) > 1:
         groups["gaps"] = list(zip(set_of, gaps, strict=True))
     names = [*groups, "seed"]
-    parts = []
-    for name in groups:
-        z = project @ _indicator(groups[name])
-        parts.append(z @ z.T)
-    parts.append(project)
-    system = np.array([[float(np.sum(a * b)) for b in parts] for a in parts])
-    right = np.array([float(values @ a @ values) for a in parts])
+    roots = [project(_indicator(groups[name])) for name in groups]  # a part of the covariance is root @ root.T
+    rest = project(values)
+    system = np.zeros((len(names), len(names)))
+    right = np.array([*(float(np.sum((z.T @ rest) ** 2)) for z in roots), float(rest @ rest)])
+    for i, one in enumerate(roots):
+        system[i, -1] = system[-1, i] = float(np.sum(one**2))
+        for j, two in enumerate(roots):
+            system[i, j] = float(np.sum((one.T @ two) ** 2))
+    system[-1, -1] = len(values) - fixed.shape[1]
     solved = np.linalg.lstsq(system, right, rcond=None)[0]
     found = dict.fromkeys(_COMPONENTS, 0.0) | {n: max(0.0, float(x)) for n, x in zip(names, solved, strict=True)}
     for name, flags in (("order", order), ("gaps", gaps)):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ltm.runs.executors.base import Executor
 
 Pool = Callable[[], "Executor"]
+_BYTES_PER_CONVERSATION, _TOKENS_PER_CONVERSATION = 5000.0, 80.0  # of English and Russian novels
 _BESIDE_SECONDS = 0.4  # the study checked, its folder locked, what stands looked up
 
 
@@ -212,6 +213,8 @@ def _workload(
     left = _runs_left(work, jobs) + to_come if jobs else float(n_runs)
     path = work.path("timings.json")
     seconds = read_json(path)["stages"] if path.exists() else {}
+    talks = settings.books.source != "kjv" or settings.dialogue.path is not None  # nobody is quoted in the King James
+    conversations = min(settings.dialogue.most_conversations, library.train_bytes / _BYTES_PER_CONVERSATION)
     used = min(1.0, sum(design["templates"].values()) * settings.sets.books_per_set / max(1, library.train_books))
     return Workload(
         n_runs=n_runs,
@@ -226,6 +229,8 @@ def _workload(
         encoded_bytes=library.train_bytes * used,
         held_out_books=min(library.held_out_books, 2.0 * settings.evalset.max_books),
         n_variants=settings.sets.count,
+        models_to_tune=float(min(settings.dialogue.top, n_runs)) if talks else 0.0,
+        dialogue_tokens=_TOKENS_PER_CONVERSATION * settings.dialogue.epochs * conversations,
         done={name: float(seconds.get(name, 0.0)) for name in done},
     )
 

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from ltm.books.section import BooksSection
 from ltm.config import Section
 from ltm.dashboard.section import DashboardSection
+from ltm.dialogue.section import DialogueSection
 from ltm.errors import ConfigError, InputError
 from ltm.evalset.section import EvalsetSection
 from ltm.forecast.section import BudgetSection, ForecastSection
@@ -26,7 +27,7 @@ from ltm.study.rounds_section import RoundsSection
 from ltm.tokens.section import TokensSection
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dashboard")
+STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dialogue", "dashboard")
 
 
 class StudySettings(Section):
@@ -58,6 +59,8 @@ class StudySettings(Section):
     """When an ability counts as measured."""
     patterns: PatternsSection = PatternsSection()
     """How sure a finding has to be."""
+    dialogue: DialogueSection = DialogueSection()
+    """What the best models learn besides."""
     dashboard: DashboardSection = DashboardSection()
     """The result page."""
     forecast: ForecastSection = ForecastSection()

@@ -18,7 +18,7 @@ from ltm.study.settings import STAGES, StudySettings
 from ltm.tokens.stream import read_shards
 from ltm.tokens.tokenizer import identity
 
-AFTER_ROUNDS = ("patterns", "dashboard")  # stages that look at all rounds together
+AFTER_ROUNDS = ("patterns", "dialogue", "dashboard")  # stages that look at all rounds together
 # What each stage reads of the stages before it.
 _NEEDS: dict[str, tuple[str, ...]] = {
     "books": (),
@@ -28,7 +28,8 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "runs": ("sets", "tokens"),
     "scores": ("evalset", "runs"),
     "patterns": ("books", "sets", "scores"),
-    "dashboard": ("books", "sets", "evalset", "runs", "scores", "patterns"),
+    "dialogue": ("books", "tokens", "evalset", "runs", "scores", "patterns"),
+    "dashboard": ("books", "sets", "evalset", "runs", "scores", "patterns", "dialogue"),
 }
 
 

@@ -16,10 +16,14 @@ from ltm.errors import ConfigError, StoreError
 from ltm.progress import Progress
 from ltm.runs import queue
 from ltm.runs.queue import Recipe
+from ltm.sets.stage import read_variants
 from ltm.store import WorkFolder, read_json, write_json
 from ltm.study import edits
 from ltm.study.notes import Notes
+from ltm.study.rounds import Rounds
 from ltm.study.settings import STAGES, StudySettings, find_study
+from ltm.tokens.stream import read_shards
+from ltm.tokens.tokenizer import identity
 
 
 class Study:
@@ -84,8 +88,10 @@ class Study:
             BudgetError: the budget is reached, or the forecast is above it; what was complete stays.
             LtmError: a stage cannot be built; what was complete stays.
         """
+        from ltm.dashboard.stage import page_path
         from ltm.runs.executors.crew import announce
         from ltm.runs.pause import go_on
+        from ltm.runs.trackers.driver import following
         from ltm.study.build import Builder
         from ltm.study.keep import prune
         from ltm.study.mend import with_mending
@@ -101,7 +107,9 @@ class Study:
         def build() -> dict[str, Any]:
             self._record(accept_changes, progress)
             builder = Builder(self.settings, self.work, progress, over_budget, most)
-            return builder.build(STAGES[: STAGES.index(until) + 1])
+            page = page_path(self.settings.dashboard, self.work)
+            with following(self.settings.trackers, self.settings.name, self.work, page, progress):
+                return builder.build(STAGES[: STAGES.index(until) + 1])
 
         crew = self.settings.runs.executor == "crew"
 
@@ -123,6 +131,11 @@ class Study:
     def jobs(self) -> list[queue.Job]:
         """Return the runs that the study asks for, once its design stands."""
         return queue.read_jobs(self.work)[1]
+
+    def jobs_by_settings(self) -> set[str]:
+        """Return the ids of the runs that the settings ask for of the stored design, whatever the queue says."""
+        variants, shards = read_variants(self.work), read_shards(self.work)
+        return {job.run_id for job in Rounds(self.settings, self.work).jobs(variants, identity(self.work), shards)}
 
     def _record(self, accept_changes: bool, progress: Progress) -> None:
         """Store the settings, unless they would make finished work useless and nobody said that they may."""
@@ -166,6 +179,19 @@ def load(
         document = config.apply_overrides(original, given)
         settings = _validated(document)
     return Study(settings, document, folder, given)
+
+
+def recorded(work: WorkFolder) -> Study:
+    """Return the study of a work folder alone, with the settings that it was made with.
+
+    Raises:
+        StoreError: it has none, or they are damaged.
+        ConfigError: they are those of an ltm that cannot be read any more.
+    """
+    work.check_version()
+    data = {key: value for key, value in read_json(work.path("study.json")).items() if key != "overrides"}
+    document = Document(data, {}, str(work.path("study.json")))
+    return Study(_validated(document), document, work, {})
 
 
 def _stored(work: WorkFolder) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,33 @@ class Tokenizer:
         ids: list[int] = self.encoder.encode(text).tolist()
         return ids
 
+    @functools.cached_property
+    def marks(self) -> dict[str, int]:
+        """The special tokens by their text; `encode` reads them as plain text."""
+        added = self._backend.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items() if token.special}
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Return the ids of a text in which special tokens stand for themselves: for templates, never for books."""
+        if not self.marks:
+            return self.encode(text)
+        pattern = "|".join(re.escape(mark) for mark in sorted(self.marks, key=len, reverse=True))
+        ids: list[int] = []
+        for piece in re.split(f"({pattern})", text):
+            if piece in self.marks:
+                ids.append(self.marks[piece])
+            elif piece:
+                ids += self.encode(piece)
+        return ids
+
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of several texts."""
         return [ids.tolist() for ids in self.encoder.encode_many(texts)]
+
+    def to_json(self) -> str:
+        """Return it as the text of a `tokenizer.json`."""
+        text: str = self._backend.to_str(pretty=True)
+        return text
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, start marks left out."""

@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import re
 import tarfile
 import zipfile
 import zlib
@@ -82,12 +83,12 @@ def open_archive(data: bytes, budget: Budget | None = None) -> Iterator[Archive]
     try:
         file = zipfile.ZipFile(io.BytesIO(data))
     except _DAMAGE as error:
-        raise BookError(f"the archive is damaged or cut off ({error})") from None
+        raise BookError(f"the archive is damaged or cut off ({_plain(error)})") from None
     with file:
         infos = file.infolist()
         if len(infos) > MAX_MEMBERS:
             raise BookError(f"the archive has {len(infos)} members; at most {MAX_MEMBERS} are read")
-        members = [info for info in infos if not info.is_dir() and not _is_dropping(info.filename)]
+        members = [info for info in infos if not info.filename.endswith("/") and not _is_dropping(info.filename)]
         yield Archive(file, members, budget or Budget())
 
 
@@ -105,7 +106,7 @@ def read_member(archive: Archive, member: zipfile.ZipInfo) -> bytes:
         with archive.file.open(member) as stream:
             return _take(stream, member.compress_size, archive.budget)
     except _DAMAGE as error:
-        raise BookError(f"the archive is damaged or cut off ({error})") from None
+        raise BookError(f"the archive is damaged or cut off ({_plain(error)})") from None
 
 
 def zip_members(data: bytes, budget: Budget) -> Iterator[tuple[str, bytes | BookError]]:
@@ -160,7 +161,7 @@ def tar_members(data: bytes, budget: Budget) -> Iterator[tuple[str, bytes | Book
     except BookError:
         raise
     except _DAMAGE as error:
-        raise BookError(f"the archive is damaged or cut off ({error})") from None
+        raise BookError(f"the archive is damaged or cut off ({_plain(error)})") from None
 
 
 def unpack(data: bytes, budget: Budget) -> bytes:
@@ -173,7 +174,7 @@ def unpack(data: bytes, budget: Budget) -> bytes:
         with _unpacker(data) as stream:
             return _take(stream, len(data), budget)
     except _DAMAGE as error:
-        raise BookError(f"the file is damaged or cut off ({error})") from None
+        raise BookError(f"the file is damaged or cut off ({_plain(error)})") from None
 
 
 def _unpacker(data: bytes) -> _Stream:
@@ -212,6 +213,11 @@ def _take(stream: _Stream, packed_bytes: int, budget: Budget) -> bytes:
             raise BookError(f"the member unpacks to more than {format_bytes(MAX_FILE_BYTES)}")
         _check_ratio(n_bytes, packed_bytes)
     return b"".join(parts)
+
+
+def _plain(error: Exception) -> str:
+    """Return what a decompressor says without its numbers."""
+    return re.sub(r"^(?:zlib error: )?Error -\d+ while [\w ]+: ", "", str(error))[:150]
 
 
 def _check_ratio(n_bytes: int, packed_bytes: int) -> None:

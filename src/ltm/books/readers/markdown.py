@@ -22,22 +22,22 @@ _LIST_ITEM = re.compile(r"^\s+-\s+(?:name:\s*)?(.+)$|^-\s+(?:name:\s*)?(.+)$")
 _RULE = re.compile(r"^\s*(?:-{3,}|\*{3,}|_{3,}|={4,}|'{3,}|<{3,}|\+)\s*$")
 _ATTRIBUTE = re.compile(r"^(?::[\w-]+:.*|\[[\w\s,=\"'.#%-]*\]|v\d+(?:\.\d+)+)$")  # AsciiDoc attributes and block names
 _INLINE = (
-    (re.compile(r"<!--.*?-->", re.DOTALL), ""),
     (re.compile(r"<br\s*/?>", re.IGNORECASE), "\n"),
     (re.compile(r"<sup>\s*\[?(?:\d{1,3}|[*†‡])\]?\s*</sup>", re.IGNORECASE), ""),
     (
         re.compile(r"</?(?:a|b|i|u|em|strong|small|sup|sub|span|div|p|center|font|blockquote|hr)\b[^<>]{0,300}>", re.I),
         "",
     ),
-    (re.compile(r"!\[[^\]\n]*\]\([^)\n]*\)"), ""),
-    (re.compile(r"\[([^\]\n]+)\]\((?:[^()\n]|\([^()\n]*\))*\)(?:\{[^}\n]*\})?"), r"\1"),
-    (re.compile(r"\[\^[^\]\n]{1,30}\](?!:)"), ""),
+    (re.compile(r"!\[[^\[\]\n]{0,300}\]\([^()\n]{0,500}\)"), ""),
+    (re.compile(r"\[([^\[\]\n]{1,500})\]\((?:[^()\n]|\([^()\n]{0,200}\)){0,500}\)(?:\{[^{}\n]{0,200}\})?"), r"\1"),
+    (re.compile(r"\[\^[^\[\]\n]{1,30}\](?!:)"), ""),
     (re.compile(r"^[ ]{0,3}\[[^\]\n]{1,60}\]:[ \t]*<?(?:https?:|#|/|\.)\S*.*\n?", re.MULTILINE), ""),
-    (re.compile(r"(?<![\w*])\*{1,3}(?=\S)([^*\n]+?)(?<=\S)\*{1,3}(?![\w*])"), r"\1"),
-    (re.compile(r"(?<![\w_])_{1,2}(?=\S)([^_\n]+?)(?<=\S)_{1,2}(?![\w_])"), r"\1"),
-    (re.compile(r"[ \t]*\\$", re.MULTILINE), ""),
+    (re.compile(r"(?<![\w*])\*{1,3}(?=\S)([^*\n]{1,2000}?)(?<=\S)\*{1,3}(?![\w*])"), r"\1"),
+    (re.compile(r"(?<![\w_])_{1,2}(?=\S)([^_\n]{1,2000}?)(?<=\S)_{1,2}(?![\w_])"), r"\1"),
+    (re.compile(r"\\$", re.MULTILINE), ""),
     (re.compile(r"\\([\\`*_{}\[\]()#+.!>~|-])"), r"\1"),
 )
+_MAX_HEADING = 500
 _FRONT = re.compile(r"\A---[ \t]*\n(.{0,5000}?)\n---[ \t]*\n", re.DOTALL)
 
 
@@ -61,10 +61,20 @@ class MarkdownReader:
             converted = _convert(line, fields if number < 20 else None)
             if converted is not None:
                 lines.append(converted)
-        body = "\n".join(lines)
+        body = _without_comments("\n".join(lines))
         for pattern, replacement in _INLINE:
             body = pattern.sub(replacement, body)
         return RawBook(text=body, **fields)
+
+
+def _without_comments(text: str) -> str:
+    """Return a text without `<!-- ... -->`, in one walk: a pattern would try every opening to the end."""
+    kept = []
+    position = 0
+    while (begin := text.find("<!--", position)) >= 0 and (end := text.find("-->", begin)) >= 0:
+        kept.append(text[position:begin])
+        position = end + 3
+    return "".join([*kept, text[position:]])
 
 
 def _read_front(front: str, fields: dict[str, str]) -> None:
@@ -86,7 +96,7 @@ def _read_front(front: str, fields: dict[str, str]) -> None:
 
 def _convert(line: str, fields: dict[str, str] | None) -> str | None:
     """Return a line as plain text, or None for a line that is markup only."""
-    heading = _HEADING.match(line)
+    heading = _HEADING.match(line) if len(line) <= _MAX_HEADING else None
     content = heading[1].strip() if heading else line
     if fields is not None and heading and _keep_field(content, fields):
         return None

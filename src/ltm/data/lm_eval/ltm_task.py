@@ -1,7 +1,7 @@
 """Items of ltm as tasks of lm-evaluation-harness: one document per item, one request per cell.
 
-This file stands beside the tasks that `ltm evalset STUDY --to lm-eval DIR` writes and needs nothing of ltm. The formulas are
-those of docs/scores.md, written down a second time on purpose: the harness is the judge.
+This file stands beside the tasks that `ltm evalset STUDY --to lm-eval DIR` writes and needs nothing of ltm. The
+formulas are those of docs/scores.md, written down a second time on purpose: the harness is the judge.
 """
 
 from __future__ import annotations

@@ -192,24 +192,51 @@ def has_plain_head(model: Any) -> bool:
 
 
 class Scored(nn.Module):
-    """A Hugging Face model as the scores ask it: hidden states, then logits where they are wanted."""
+    """A Hugging Face model as the scores ask it: hidden states of packed texts, then logits where they are wanted."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, shape: ModelConfig) -> None:
         super().__init__()
-        self.model = model
-        if has_plain_head(model):
-            self.body, weight_VD, bias_V = parts(model)
-            self.hidden = self._hidden
-            self.head = lambda x_ND: nn.functional.linear(x_ND, weight_VD.to(x_ND.dtype), bias_V)
+        self.model, self.config = model, shape
+        self.plain = has_plain_head(model)
+        self.body, weight_VD, bias_V = parts(model)
+        self._weight_VD, self._bias_V = weight_VD, bias_V
 
-    def _hidden(self, tokens_BT: Tensor) -> Tensor:
-        hidden_BTD: Tensor = self.body(input_ids=tokens_BT, use_cache=False).last_hidden_state
-        return hidden_BTD
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers between embedding and output."""
+        lists = [module for module in self.body.modules() if isinstance(module, nn.ModuleList)]
+        return max(lists, key=len)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Return logits, shape (B, T, V)."""
+    def hidden(self, tokens_BT: Tensor) -> Tensor:
+        """Return hidden states (or logits, see `packed`) of one text a row, shape (B, T, D)."""
+        if self.plain:
+            states_BTD: Tensor = self.body(input_ids=tokens_BT, use_cache=False).last_hidden_state
+            return states_BTD
         logits_BTV: Tensor = self.model(input_ids=tokens_BT, use_cache=False).logits
         return logits_BTV
+
+    def packed(self, tokens_BW: Tensor, place_BW: Tensor, seen_BWW: Tensor) -> Tensor:
+        """Return hidden states (logits, where a model does more than multiply by its output layer), (B, W, D).
+
+        Args:
+            tokens_BW: Several texts side by side in each row.
+            place_BW: Place of each token in its own text, from 0.
+            seen_BWW: Whether the token of a row (second axis) sees that of a column.
+        """
+        kind = next(self.model.parameters()).dtype
+        kind = kind if kind.is_floating_point else torch.float32
+        hidden = torch.zeros(seen_BWW.shape, dtype=kind, device=tokens_BW.device)
+        hidden.masked_fill_(~seen_BWW, torch.finfo(kind).min)
+        values = {"input_ids": tokens_BW, "position_ids": place_BW, "attention_mask": hidden[:, None]}
+        if self.plain:
+            states_BWD: Tensor = self.body(**values, use_cache=False).last_hidden_state
+            return states_BWD
+        logits_BWV: Tensor = self.model(**values, use_cache=False).logits
+        return logits_BWV
+
+    def head(self, x_ND: Tensor) -> Tensor:
+        """Return the logits of some positions."""
+        return nn.functional.linear(x_ND, self._weight_VD.to(x_ND.dtype), self._bias_V) if self.plain else x_ND
 
 
 def _attention(device: str, dtype: torch.dtype) -> str:

@@ -124,8 +124,14 @@ def train_here(root: str, run_id: str, micro_tokens: int, stop: Callable[[], boo
     return {"seconds": trainer.state.seconds}
 
 
-def load_trained(work: WorkFolder, run_id: str, device: str) -> Any:
+def load_trained(work: WorkFolder, run_id: str, device: str, trainable: bool = False) -> Any:
     """Return the transformers model that a run of engine `hf` or `axolotl` made, in evaluation mode.
+
+    Args:
+        work: The study's folder.
+        run_id: Which run.
+        device: Where to.
+        trainable: Let its adapters be trained on.
 
     Raises:
         StoreError: what the run kept is missing.
@@ -141,23 +147,23 @@ def load_trained(work: WorkFolder, run_id: str, device: str) -> Any:
     four_bit = recipe.runs.method == "qlora"
     dtype = hardware.pick_dtype(recipe.runs, device) if four_bit else torch.float32
     model = base_model.load_base(base, dtype, device, four_bit=four_bit)
-    return peft.PeftModel.from_pretrained(model, folder / base_model.ADAPTER).eval()
+    return peft.PeftModel.from_pretrained(model, folder / base_model.ADAPTER, is_trainable=trainable).eval()
 
 
-def load_scored(work: WorkFolder, run_id: str, device: str) -> tuple[base_model.Scored, int]:
-    """Return a run's model as the scores ask it, and its block size in tokens; see `load_trained`."""
+def load_scored(work: WorkFolder, run_id: str, device: str, trainable: bool = False) -> base_model.Scored:
+    """Return a run's model as the scores ask it; see `load_trained`."""
     recipe, _ = queue.read_jobs(work)
-    model = base_model.Scored(load_trained(work, run_id, device))
-    return model.eval(), recipe.model.shape(load(work).vocab_size).block_size
+    shape = recipe.model.shape(load(work).vocab_size)
+    return base_model.Scored(load_trained(work, run_id, device, trainable), shape).eval()
 
 
-def load_untrained(section: ModelSection, vocab_size: int, seed: int, device: str) -> tuple[base_model.Scored, int]:
-    """Return a model of the study's shape with random weights, and its block size: the level of chance."""
+def load_untrained(section: ModelSection, vocab_size: int, seed: int, device: str) -> base_model.Scored:
+    """Return a model of the study's shape with random weights: the level of chance."""
     shape = section.shape(vocab_size)
     model = (
         base_model.from_shape(shape, seed) if section.base is None else base_model.random_weights(section.base, seed)
     )
-    return base_model.Scored(model.to(device)).eval(), shape.block_size
+    return base_model.Scored(model.to(device), shape).eval()
 
 
 class _Watch:

@@ -173,7 +173,7 @@ class LocalExecutor:
         busy = [w for w in self._workers if w.job]
         handles: list[Any] = [w.pipe for w in busy] + [w.process.sentinel for w in busy]
         if not handles:
-            time.sleep(min(0.1, _TICK_SECONDS))
+            wait([], min(0.1, _TICK_SECONDS))
             return []
         ready = set(wait(handles, _TICK_SECONDS))
         return [w for w in busy if w.pipe in ready or w.process.sentinel in ready]
