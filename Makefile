@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format wheel clean
+.PHONY: help axolotl-env demo test test-slow check format wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +34,11 @@ check: $(STAMP)  ## format, lint, types, layers
 format: $(STAMP) ## format and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+axolotl-env:     ## Axolotl in an environment of its own, for `runs.engine: axolotl` (gigabytes)
+	@test -x .venv-axolotl/bin/python || $(PYTHON) -m venv .venv-axolotl
+	@.venv-axolotl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 axolotl==0.19.0
+	@echo "Axolotl is in .venv-axolotl; ltm finds it there, or say where with LTM_AXOLOTL"
 
 wheel: $(STAMP)  ## build dist/*.whl
 	@$(BIN)/python -m build --wheel --outdir dist .

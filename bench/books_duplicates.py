@@ -2,8 +2,8 @@
 
     python bench/books_duplicates.py ../shared/books [--every 4]
 
-Every book of the library goes into the judge (all of them are different works: each rejection is a false alarm, unless it
-is printed and a person sees that it is right); then copies of every n-th book are made in eleven ways and judged.
+Every book of the library goes into the judge (all of them are different works: each rejection is a false alarm, unless
+it is printed and a person sees that it is right); then copies of every n-th book are made in eleven ways and judged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from ltm.books.judge import Judge
@@ -23,6 +22,7 @@ from ltm.books.prepare import Prepared, Wanted, prepare
 from ltm.books.readers import RawBook
 
 ANY = Wanted(frozenset(), 0)
+HEADER = "The Project Gutenberg EBook of X, by Y\n\n*** START OF THIS PROJECT GUTENBERG EBOOK X ***\n\n"
 LICENCE = (
     "\n\nEnd of the Project Gutenberg EBook of X\n\n*** END OF THIS PROJECT GUTENBERG EBOOK X ***\n\nLicence.\n" * 3
 )
@@ -61,7 +61,7 @@ def ways(text: str, other: str, third: str, rng: random.Random) -> dict[str, str
         "capitals": text.upper(),
         "scan, 1 % of letters": noise(text, 0.01, rng),
         "scan, 3 % of letters": noise(text, 0.03, rng),
-        "with licence": f"The Project Gutenberg EBook of X, by Y\n\n*** START OF THIS PROJECT GUTENBERG EBOOK X ***\n\n{text}{LICENCE}",
+        "with licence": f"{HEADER}{text}{LICENCE}",
         "other edition": f"PREFACE\n\n{other[cut : cut + n // 5]}\n\n{text}",
         "edited (3 % of words)": " ".join(w if rng.random() > 0.03 else "so" for w in words),
         "inside a collection": f"{other[: n // 2]}\n\n{text}\n\n{third[: n // 2]}",

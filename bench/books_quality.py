@@ -2,10 +2,10 @@
 
     python bench/books_quality.py ../shared/books [--rows] [--neutral]
 
-Every file of the manifest is read without it, as a stranger's file would be; then the manifest is the truth. `--neutral`
-hides the file's name, so that only the text can tell title and author. Prose lost is looked for by a rule that shares no
-code with the cleaning: of the raw text between Gutenberg's own lines, the first and the last 60 words that stand in
-paragraphs of 200 characters or more must all be in the clean text.
+Every file of the manifest is read without it, as a stranger's file would be; then the manifest is the truth.
+`--neutral` hides the file's name, so that only the text can tell title and author. Prose lost is looked for by a rule
+that shares no code with the cleaning: of the raw text between Gutenberg's own lines, the first and the last 60 words
+that stand in paragraphs of 200 characters or more must all be in the clean text.
 """
 
 from __future__ import annotations

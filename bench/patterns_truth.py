@@ -1,153 +1,214 @@
-"""Check the patterns against studies whose truth is known: python bench/patterns_truth.py [campaigns]
+"""Check the patterns against studies whose truth is known: python bench/patterns_truth.py [books|null|coverage|...] [n]
 
-Prints one line per question: false claims in null studies, planted books found, coverage of intervals, planted gaps and
-orders, honesty of the ranking, and speed. Everything is simulated; no model is trained.
+Prints a table per question. Everything is simulated; no model is trained. `n` scales the studies (default 20).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import resource
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import kstest, rankdata
+from scipy.stats import kstest
 
 from ltm.patterns.effects import Estimated, estimate_effects
-from ltm.patterns.order import late_weight
+from ltm.patterns.prediction import exaggeration, predict_sets, spearman
 from ltm.patterns.ranking import rank
 from ltm.patterns.simulate import Planted, simulate, true_book_effects, true_mean
-from ltm.patterns.table import Rows, make_table
+from ltm.patterns.surrogate import fit
+from ltm.patterns.table import Ability, Rows, Table, make_table
+from ltm.records import Book, Variant
 
-SPLIT_PLOT = {"n_books": 40, "set_size": 20, "n_single": 8, "n_seeds": 8, "n_order": 14, "n_gaps": 14}
+PLAIN = {"n_seeds": 0, "n_order": 0, "n_gaps": 0, "set_sd": 0.0, "block_sd": 0.0}
+GAPS = ("scattered", "blocks", "chapters", "head")
 
 
-def study(planted: Planted, seed: int, redraws: int = 1999) -> tuple[Rows, Estimated]:
+def study(planted: Planted, seed: int, redraws: int = 1999) -> tuple[Rows, Table, Estimated]:
     rows = simulate(planted, seed)
-    return rows, estimate_effects(make_table(rows), rows.books, 0.1, redraws, seed)
+    table = make_table(rows)
+    return rows, table, estimate_effects(table, rows.books, 0.1, redraws, seed)
 
 
-def null(campaigns: int) -> None:
-    rng = np.random.default_rng(0)
-    p_of: dict[str, list[float]] = {}
-    claims = 0
-    for seed in range(campaigns):
-        _, found = study(Planted(**SPLIT_PLOT), 10_000 + seed, 4999)
-        claims += any(e.claimed for e in found.effects)
-        for kind in ("book", "feature", "order", "gap"):
-            p_of.setdefault(kind, []).append(rng.choice([e.p for e in found.effects if e.kind == kind]))
-    ks = {kind: round(float(kstest(p, "uniform").pvalue), 3) for kind, p in p_of.items()}
-    print(f"null: any claim in {claims} of {campaigns} studies at level .1; KS p of one p-value per study {ks}")
-
-
-def planted_books(label: str, planted: Planted, campaigns: int, redraws: int) -> None:
-    power, fdp, auc, signs, cover, seconds = [], [], [], [], [], []
-    for seed in range(campaigns):
-        rows = simulate(planted, seed)
-        started = time.perf_counter()
-        found = estimate_effects(make_table(rows), rows.books, 0.1, redraws, seed)
-        seconds.append(time.perf_counter() - started)
-        truth = true_book_effects(planted, rows.books)
-        ids = sorted(rows.books)
-        real = {ids[i] for i in planted.book_effects}
-        effects = [e for e in found.effects if e.kind == "book"]
-        claimed = {e.name for e in effects if e.claimed}
+def books(n: int) -> None:
+    both = {i: 0.3 if i % 2 else -0.3 for i in range(20)}
+    planted = Planted(200, 100, n_single=1000, book_effects=both, **PLAIN)
+    auc, sign, power, fdp, cover = [], [], [], [], []
+    for seed in range(max(2, n // 2)):
+        rows, table, found = study(planted, seed, 9999)
+        unit = table.abilities["linking"].unit_sd
+        ids, truth = sorted(rows.books), true_book_effects(planted, rows.books)
+        effects = {e.name: e for e in found.effects if e.kind == "book"}
+        real = {ids[i] for i in both}
+        z = {b: abs(e.estimate) / e.se for b, e in effects.items()}
+        auc.append(np.mean([z[a] > z[b] for a in real for b in effects if b not in real]))
+        sign.append(np.mean([np.sign(effects[ids[i]].estimate) == np.sign(v) for i, v in both.items()]))
+        claimed = {b for b, e in effects.items() if e.claimed}
         power.append(len(claimed & real) / len(real))
         fdp.append(len(claimed - real) / max(1, len(claimed)))
-        size = np.array([abs(e.estimate) for e in effects])
-        is_real = np.array([e.name in real for e in effects])
-        ranks = rankdata(size)
-        n = is_real.sum()
-        auc.append((ranks[is_real].sum() - n * (n + 1) / 2) / (n * (~is_real).sum()))
-        signs.append(np.mean([np.sign(e.estimate) == np.sign(truth[e.name]) for e in effects if e.name in real]))
-        cover += [e.low <= truth[e.name] <= e.high for e in effects]
-    print(
-        f"{label}: power {np.mean(power):.2f}, FDP {np.mean(fdp):.3f}, AUC {np.mean(auc):.3f}, "
-        f"sign {np.mean(signs):.3f}, coverage {np.mean(cover):.3f}; {np.mean(seconds):.1f} s a study"
+        cover += [e.low * unit <= truth[b] <= e.high * unit for b, e in effects.items()]
+    print(f"B=200 N=1000 d=.3, {len(auc)} studies: AUC {np.mean(auc):.4f}, sign {np.mean(sign):.4f}, ", end="")
+    print(f"power {np.mean(power):.3f}, FDP {np.mean(fdp):.3f}, coverage {np.mean(cover):.3f}")
+
+
+def null(n: int) -> None:
+    """Split-plot studies where nothing matters; half of the single sets were chosen because they scored well."""
+    rng = np.random.default_rng(0)
+    one: dict[str, list[float]] = {}
+    claims, studies = 0, 10 * n
+    for seed in range(studies):
+        rows = simulate(Planted(40, 20, n_single=40, n_seeds=8, n_order=14, n_gaps=14), 10_000 + seed)
+        value = {m.run_id: m.value for m in rows.measures}
+        score = {r.variant_id: value[r.run_id] for r in rows.runs}
+        singles = sorted((v.variant_id for v in rows.variants if v.template == "single"), key=lambda v: -score[v])
+        best = set(singles[:20])
+        variants = [
+            dataclasses.replace(v, drawn=False, round="adaptive") if v.variant_id in best else v for v in rows.variants
+        ]
+        table = make_table(dataclasses.replace(rows, variants=variants))
+        found = estimate_effects(table, rows.books, 0.1, 999, seed)
+        claims += any(e.claimed for e in found.effects)
+        for kind in ("book", "feature", "order", "gap", "interaction"):
+            p = [e.p for e in found.effects if e.kind == kind]
+            if p:
+                one.setdefault(kind, []).append(float(rng.choice(p)))
+    ks = {kind: round(float(kstest(p, "uniform").pvalue), 3) for kind, p in one.items()}
+    print(f"null: any claim in {claims} of {studies} studies ({claims / studies:.1%}); KS p, one p a study: {ks}")
+
+
+def coverage(n: int) -> None:
+    inside: dict[str, list[bool]] = {}
+    for seed in range(2 * n):
+        rng = np.random.default_rng(seed)
+        effects = {i: float(0.6 * rng.standard_normal()) for i in range(10)} | {10: 0.7, 11: 0.7}  # 10, 11: twins
+        planted = Planted(
+            40, 20, n_single=120, n_seeds=10, n_order=30, n_gaps=30, book_effects=effects,
+            late_effects={"feature_1": 1.2}, gap_effects=dict.fromkeys(GAPS, -2.0), less_text=-1.0, shuffled=-0.5,
+            set_sd=0.3, block_sd=0.3,
+        )  # fmt: skip
+        rows, table, found = study(planted, 900 + seed, 99)
+        unit = table.abilities["linking"].unit_sd
+        truth, ids = true_book_effects(planted, rows.books), sorted(rows.books)
+        of_gap = {"gap_dose": -2.0, "shuffled_vs_random": -0.5}
+        for e in found.effects:
+            true, stratum = of_gap.get(e.name, 0.0), e.kind
+            if e.kind == "book":
+                true = truth[e.name]
+                stratum = "book large" if abs(true) > 0.5 else "book small" if abs(true) > 0.1 else "book null"
+                stratum = "book twins" if e.name in (ids[10], ids[11]) else stratum
+            elif (e.kind == "gap" and e.name != "gap_dose") or e.name.endswith(":feature_1"):
+                continue
+            inside.setdefault(stratum, []).append(e.low * unit <= true <= e.high * unit)
+    for stratum, hits in sorted(inside.items()):
+        print(f"coverage {stratum:<12} {np.mean(hits):.3f}  ({len(hits)} intervals)")
+
+
+def rare(n: int) -> None:
+    """Over-dispersed sets of a large library: books in few sets, clusters and features planted."""
+    inside, z, p = [], [], []
+    for seed in range(max(2, n // 4)):
+        rng = np.random.default_rng(seed)
+        table, books_of, clusters, effects = dispersed(300, 20_000, 50, rng)
+        found = estimate_effects(table, books_of, 0.1, 499, seed, clusters)
+        for e in found.effects:
+            if e.kind == "book":
+                inside.append(e.low <= effects[e.name] <= e.high)
+                z.append((e.estimate - effects[e.name]) / e.se)
+                p.append(e.p)
+    print(f"rare books of 20,000 in 300 dispersed sets: coverage {np.mean(inside):.3f}, z sd {np.std(z):.2f}, ", end="")
+    print(f"{len(z)} intervals")
+
+
+def dispersed(
+    n_sets: int, n_books: int, size: int, rng: np.random.Generator
+) -> tuple[Table, dict[str, Book], dict[str, int], dict[str, float]]:
+    """Return a table of single runs over Dirichlet sets of 64 clusters, its books, clusters and true effects."""
+    cluster = rng.integers(0, 64, n_books)
+    features = rng.standard_normal((n_books, 8))
+    effect = 0.1 * rng.standard_normal(64)[cluster] + 0.1 * features[:, 0] + 0.1 * rng.standard_normal(n_books)
+    effect -= effect.mean()
+    of_cluster = [np.flatnonzero(cluster == c) for c in range(64)]
+    variants, score = [], np.zeros(n_sets)
+    for i in range(n_sets):
+        counts = rng.multinomial(size, rng.dirichlet(np.full(64, 0.1)))
+        counts = [min(c, len(own)) for c, own in zip(counts, of_cluster, strict=True)]
+        held = np.concatenate([rng.choice(own, c, replace=False) for c, own in zip(counts, of_cluster, strict=True)])
+        score[i] = effect[held].sum() * size / len(held) + rng.standard_normal()
+        ids = [f"b{j:07d}" for j in held]
+        variants.append(
+            Variant(f"v{i}", i, "exploration", i, i, "single", "base", ids, "random", "none", 1.0, 1, i, [1])
+        )
+    facts = Ability("linking", True, "", ("given",), "score", 1.0, n_sets, 0, False)
+    runs = tuple(v.variant_id for v in variants)
+    table = Table(runs, tuple(variants), np.arange(n_sets), {"linking": score}, {"linking": facts})
+    used = sorted({b for v in variants for b in v.book_ids})
+    books_of = {
+        b: Book(b, b, "", None, "en", "", "", "", 0, "train", 1, 1, [0],
+                {f"f{k}": float(features[int(b[1:]), k]) for k in range(8)})
+        for b in used
+    }  # fmt: skip
+    place = {b: int(b[1:]) for b in used}
+    return (
+        table,
+        books_of,
+        {b: int(cluster[i]) for b, i in place.items()},
+        {b: float(effect[i]) for b, i in place.items()},
     )
 
 
-ALL_GAPS = dict.fromkeys(("scattered", "blocks", "chapters", "head"), -2.0)
-
-
-def lateness_spread(rows: Rows) -> float:
-    """Effects are per observed standard deviation of lateness; the planted one is per its expected value."""
-    values = {b: book.features["feature_1"] for b, book in rows.books.items()}
-    ordered = [v for v in rows.variants if v.template == "order" and v.order != "shuffled"]
-    return float(np.std([late_weight(v, values) for v in ordered]) * np.sqrt(3.0 * len(ordered[0].book_ids)))
-
-
-def within(campaigns: int) -> None:
-    planted = Planted(
-        n_seeds=8, n_order=40, n_gaps=40, gap_effects=ALL_GAPS,
-        less_text=-1.0, late_effects={"feature_1": 0.7}, shuffled=-0.5,
-    )  # fmt: skip
-    truth = {"shuffled_vs_random": -0.5, "late:feature_1": 0.7, "gap_dose": -2.0}
-    cover: dict[str, list[bool]] = {name: [] for name in truth}
-    claimed: dict[str, list[bool]] = {}
-    for seed in range(campaigns):
-        rows, found = study(planted, seed)
-        truth["late:feature_1"] = 0.7 * lateness_spread(rows)
-        for e in found.effects:
-            if e.name in truth:
-                cover[e.name].append(e.low <= truth[e.name] <= e.high)
-            if e.kind in ("order", "gap"):
-                claimed.setdefault(e.name, []).append(e.claimed)
-    print("within blocks: coverage", {k: round(float(np.mean(v)), 3) for k, v in cover.items()})
-    print("within blocks: share claimed", {k: round(float(np.mean(v)), 2) for k, v in sorted(claimed.items())})
-
-
-def ranking(campaigns: int) -> None:
-    cover, tied, raw, shrunk, true = [], [], [], [], []
-    for seed in range(campaigns):
+def prediction(n: int) -> None:
+    ratio, expected, kept, share, twin = [], [], [], [], []
+    for seed in range(n):
         rng = np.random.default_rng(seed)
         effects = {i: float(e) for i, e in enumerate(0.3 * rng.standard_normal(60))}
-        planted = Planted(
-            n_single=60, n_seeds=10, n_order=20, n_gaps=20, book_effects=effects, set_sd=0.0, block_sd=0.0
-        )
-        rows = simulate(planted, seed)
-        result = rank(make_table(rows)).rows
+        effects |= {i + 30: effects[i] for i in range(5)}  # twins
+        planted = Planted(n_single=400, book_effects=effects, **PLAIN)
+        rows, table, found = study(planted, seed, 99)
+        unit, ids = table.abilities["linking"].unit_sd, sorted(rows.books)
+        sets = [[ids[i] for i in rng.permutation(60)[:30]] for _ in range(200)]
+        truth = np.array([sum(effects[ids.index(b)] for b in s) for s in sets])
+        h2 = float(np.var(truth) / (np.var(truth) + 1.0))
+        scored = truth + rng.standard_normal(200)
+        ratio.append(spearman(fit(table, rows.books).predict(sets)[0], scored) / np.sqrt(h2))
+        ranked = rank(table).rows
         means = {v.variant_id: true_mean(planted, rows.books, v) for v in rows.variants}
-        average = np.mean(list(means.values()))
-        cover += [r.low <= means[r.variant_id] - average <= r.high for r in result]
-        best = max(means, key=lambda v: means[v])
-        tied.append(next(r.tied_with_best for r in result if r.variant_id == best))
-        raw += [r.raw for r in sorted(result, key=lambda r: -r.raw)[:10]]
-        shrunk += [r.posterior for r in result[:10]]
-        true += [means[r.variant_id] - average for r in result[:10]]
-    print(
-        f"ranking: coverage {np.mean(cover):.3f}; true best among the tied {np.mean(tied):.2f}; "
-        f"top 10: raw {np.mean(raw):.2f}, posterior {np.mean(shrunk):.2f}, true {np.mean(true):.2f} seed sd"
-    )
+        average = float(np.mean(list(means.values())))
+        luck = exaggeration(np.array([r.raw for r in ranked]), np.array([r.posterior for r in ranked]), 10)
+        expected.append(luck["posterior"] * unit)
+        best = sorted(ranked, key=lambda r: -r.raw)[:10]
+        kept.append(np.mean([means[r.variant_id] - average for r in best]))
+        own = {e.name: e for e in found.effects if e.kind == "book"}
+        twin += [
+            (own[ids[i]].estimate - own[ids[i + 30]].estimate) / np.hypot(own[ids[i]].se, own[ids[i + 30]].se)
+            for i in range(5)
+        ]
+        predict_sets(found.models["linking"], 0.1, seed, "linking")
+        late = Planted(n_order=60, n_seeds=10, n_gaps=0, late_effects={"feature_1": 1.5}, set_sd=0.3, block_sd=0.3)
+        share.append(study(late, seed, 99)[2].inside["linking"][1].by_kernel)  # type: ignore[union-attr]
+    print(f"LDS on 200 fresh sets / ceiling {np.mean(ratio):.3f}; luck of the top 10: expected to keep ", end="")
+    print(f"{np.mean(expected):.2f}, kept {np.mean(kept):.2f}; twins' z sd {np.std(twin):.2f}, worst ", end="")
+    print(f"{np.max(np.abs(twin)):.1f}; order variance explained by the first shape {np.mean(share):.2f}")
 
 
-def null_ranking(campaigns: int) -> None:
-    broken, apart = 0, []
-    for seed in range(campaigns):
-        rows = simulate(Planted(**SPLIT_PLOT, set_sd=0.0, block_sd=0.0), 20_000 + seed)
-        behind = [not r.tied_with_best for r in rank(make_table(rows)).rows]
-        broken += any(behind)
-        apart.append(np.mean(behind))
-    print(
-        f"null ranking: any variant told from the best in {broken} of {campaigns} studies at level .1; "
-        f"{np.mean(apart):.4f} of all variants"
-    )
+def speed(_: int) -> None:
+    for n_sets, n_books, size in ((10_000, 10_000, 100), (1_000, 1_000_000, 100)):
+        rng = np.random.default_rng(0)
+        table, books_of, clusters, _effects = dispersed(n_sets, n_books, size, rng)
+        began, cpu = time.perf_counter(), time.process_time()
+        estimate_effects(table, books_of, 0.1, 9999, 1, clusters if n_books > n_sets else None)
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{n_sets} runs x {n_books} books, 9999 redraws: {time.perf_counter() - began:.0f} s wall, ", end="")
+        print(f"{time.process_time() - cpu:.0f} CPU s, peak {rss:.1f} GiB")
 
 
-def main(campaigns: int) -> None:
-    harmful = dict.fromkeys(range(10), -1.0)
-    both = {i: 0.3 if i % 2 else -0.3 for i in range(20)}
-    many = {"n_seeds": 0, "n_order": 0, "n_gaps": 0, "set_sd": 0.0, "block_sd": 0.0}
-    small = {"n_books": 60, "set_size": 30, "n_seeds": 24, "n_order": 36, "n_gaps": 36}
-    for n_single in (24, 104):
-        planted = Planted(n_single=n_single, book_effects=harmful, **small)
-        planted_books(f"10 harmful of 60, {n_single + 96} sets", planted, campaigns // 4, 4999)
-    planted = Planted(n_books=200, set_size=100, n_single=1000, book_effects=both, **many)
-    planted_books("20 of 200 at .3, 1000 runs", planted, max(2, campaigns // 20), 9999)
-    within(campaigns // 2)
-    ranking(campaigns // 4)
-    null_ranking(campaigns)
-    null(campaigns)
-
+QUESTIONS: dict[str, Callable[[int], None]] = {
+    "books": books, "null": null, "coverage": coverage, "rare": rare, "prediction": prediction, "speed": speed,
+}  # fmt: skip
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    asked = [name for name in sys.argv[1:] if name in QUESTIONS] or list(QUESTIONS)
+    times = next((int(a) for a in sys.argv[1:] if a.isdigit()), 20)
+    for name in asked:
+        QUESTIONS[name](times)

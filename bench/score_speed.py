@@ -4,9 +4,9 @@ One process, one thread, interleaved rounds, CPU seconds of the process. Prints 
 
     python bench/score_speed.py WORK [--size llama-15m] [--items 3000] [--rounds 6] [--sample 120]
 
-WORK is the work folder of a study that has books, tokens and an eval set (`ltm evalset STUDY`). All items are planned; a
-sample of batches is timed in every round and scaled to all of them, and so are training steps. The harness is asked a sample of
-the items, ltm the same ones.
+WORK is the work folder of a study that has tokens and an eval set (`ltm runs STUDY` begun). All items are planned; a
+sample of batches is timed in every round and scaled to all of them, and so are training steps. The harness is asked a
+sample of the items, ltm the same ones.
 """
 
 from __future__ import annotations
@@ -102,9 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--items", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--sample", type=int, default=40, help="batches that are timed in a round")
-    parser.add_argument(
-        "--harness", type=int, default=0, help="items that lm-evaluation-harness is asked; 0 = leave it out"
-    )
+    parser.add_argument("--harness", type=int, default=0, help="items that lm-eval is asked; 0 = leave it out")
     parser.add_argument("--eager", action="store_true", help="compile neither training nor scoring")
     return parser.parse_args()
 

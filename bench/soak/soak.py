@@ -148,11 +148,11 @@ class Disturbed:
         """Kill a worker, the driver, or both; at any moment, or while a certain file is written."""
         part = self.rng.choice(MOMENTS)
         if part:
-            if not moments.wait_for(part, 6.0, process):
+            if not moments.wait_for(part, 4.0, process):
                 return
-        elif not self._pass(process, self.rng.uniform(0.2, 4.0)):
+        elif not self._pass(process, self.rng.uniform(0.2, 3.0)):
             return
-        target = self.rng.choice(("worker", "worker", "driver", "both"))
+        target = self.rng.choice(("worker", "worker", "worker", "driver", "both"))
         workers = faults.workers(process.pid)
         if target == "worker":
             done = bool(workers) and faults.kill(self.rng.choice(workers))

@@ -70,14 +70,14 @@ def write_books_library(source: Path, target: Path, seed: int) -> list[str]:
 
 
 def write_order_library(source: Path, target: Path, seed: int) -> list[str]:
-    """Write a text in a cipher, its glossary, 4 real books, and to hold out 4 texts in the cipher and 4 real books.
+    """Write a text in a cipher, its glossary, 2 real books, and to hold out 3 texts in the cipher and 3 real books.
 
     Returns:
         The authors to hold out.
     """
     books = english_books(source, seed + 1)
     key = cipher_key(seed)
-    train, real, secret = books[:4], books[4:8], books[8:13]
+    train, real, secret = books[:2], books[2:5], books[5:9]
     rows = [(b.title, b.author, b.text()) for b in train + real]
     rows.append((CIPHER, "Planted", enciphered(secret[0].text(), key)))
     rows.append((GLOSSARY, "Planted too", glossary(secret[0].text(), key)))

@@ -182,3 +182,18 @@ def test_lines_hold_the_items(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "tasks" / "ltm_l2.jsonl").read_text("utf-8").splitlines()]
     assert [line["id"] for line in lines] == [item.item_id for item in items if item.family == "L2"]
     assert all(line["neutral"] for line in lines)
+
+
+def test_the_command_says_what_was_written_and_knows_no_other_tool(tmp_path, capsys):
+    from types import SimpleNamespace
+
+    from ltm.cli.export import write_tasks
+
+    work, items, _, _ = prepare(tmp_path, "llama-0.5m")
+    study = SimpleNamespace(work=work)
+    assert write_tasks(study, ["lm-eval", str(tmp_path / "tasks")], as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sum(told["tasks"].values()) == len(items)
+    assert "add_bos_token=True" in told["command"]
+    with pytest.raises(InputError, match="no such tool"):
+        write_tasks(study, ["helm", str(tmp_path / "other")], as_json=False)

@@ -192,3 +192,58 @@ def test_an_edited_design_gives_no_effect(study, tmp_path, capsys):
     answer = _answer(capsys, (file, copy), path, code=2)
     assert answer["effects"] == []
     assert any("changed after it was drawn" in note["text"]["en"] for note in answer["notes"])
+
+
+def _simulate(study, tmp_path, *flags):
+    file, work = study
+    out = tmp_path / "sim"
+    code = main(["simulate", str(file), "--work", str(work), "--out", str(out), "--json", *flags])
+    return code, out
+
+
+def test_simulated_truth_comes_back(study, tmp_path, capsys):
+    from ltm.records import Book
+    from ltm.store import WorkFolder, read_rows
+
+    books = read_rows(WorkFolder(study[1]).path("books", "catalogue.parquet"), Book)
+    feature = next(name for name in ("flesch", "mtld") if name in books[0].features)
+    flags = [
+        "--books",
+        "6",
+        "--effect",
+        "1.2",
+        "--place",
+        f"kernel:{feature}=1.5",
+        "--gap",
+        "*=-4",
+        "--order",
+        "shuffled=-2",
+    ]
+    code, out = _simulate(study, tmp_path, *flags, "--seed", "3")
+    assert code == 0
+    truth = json.loads((out / "truth.json").read_text())
+    answer = _answer(capsys, study, out / "scores.csv")
+    true = {(e["kind"], e["name"]): e["value"] for e in truth["effects"]}
+    found = {(e["kind"], e["name"]): e for e in answer["effects"]}
+    inside = [found[key]["low"] <= value <= found[key]["high"] for key, value in true.items() if key in found]
+    assert np.mean(inside) >= 0.75
+    for key in (("order", f"kernel:{feature}"), ("gap", "gaps_vs_truncated"), ("order", "shuffled_vs_random")):
+        assert found[key]["estimate"] * true[key] > 0
+        assert abs(found[key]["estimate"]) > 2 * found[key]["se"]
+    again = _simulate(study, tmp_path / "again", "--truth", str(out / "truth.json"), "--seed", "3")[1]
+    assert (again / "scores.csv").read_bytes() == (out / "scores.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--books", "9999"], "cannot be planted among"),
+        (["--feature", "nosuch=1"], "no feature of the books is called nosuch"),
+        (["--place", "late:nosuch=1"], "no term of place is called"),
+        (["--gap", "scattered"], "is not NAME=EFFECT"),
+        (["--truth", "/nowhere.json"], "there is no file"),
+    ],
+)
+def test_a_truth_that_the_design_cannot_have_is_refused(study, tmp_path, capsys, flags, message):
+    assert _simulate(study, tmp_path, *flags)[0] == 2
+    assert message in capsys.readouterr().err

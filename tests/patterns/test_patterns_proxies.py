@@ -47,7 +47,9 @@ def test_what_is_left_out_is_what_a_fit_without_it_predicts():
         one = np.ones(11)
         mean = (one @ inverse @ y[rest]) / (one @ inverse @ one)
         guess = mean + kernel[out, rest] @ inverse @ (y[rest] - mean)
-        assert whole.left_out[out] == pytest.approx(proxies._back(np.array([guess]), whole.form, whole.floor)[0], rel=1e-5)
+        assert whole.left_out[out] == pytest.approx(
+            proxies._back(np.array([guess]), whole.form, whole.floor)[0], rel=1e-5
+        )
 
 
 def test_accuracies_that_rise_are_ranked_too():

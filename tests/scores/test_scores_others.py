@@ -60,7 +60,7 @@ SMALL = ModelConfig("llama", 1, 2, 2, 16, 32, 128, 64)
 
 @pytest.mark.parametrize(
     ("says", "right"),
-    [(" the lamp.", True), (" The Lamp", True), (" the lampshade", False), (" a ring", False), (" the lamp of gold", True)],
+    [(" the lamp.", True), (" The Lamp", True), (" the lamps", False), (" a ring", False), (" the lamp of gold", True)],
 )
 def test_written_answers_are_compared_without_case_and_marks(says, right, monkeypatch):
     one = item("generate", ["Who has it?"] * 2, [" the lamp", " it is the lamp"])

@@ -83,7 +83,7 @@ def test_training_is_the_same_and_answers_are_those_of_the_weights(pair):
 
 
 def test_answers_that_stand_are_not_made_again_and_others_are_left_out(pair):
-    _, (work, recipe, run_id, items) = pair
+    _, (work, recipe, run_id, _) = pair
     snapshots.plan_moments(work, ScoresSection(snapshots=2, snapshot_spacing="linear"), recipe.sets.run_tokens, 64)
     forget()
     worker.train_run(str(work.root), run_id, "v1")

@@ -147,13 +147,14 @@ def _batches(work: WorkFolder, names: list[str] | None) -> Iterator[pa.Table]:
     try:
         if path.stat().st_size <= _CHECKED_BYTES:
             check_file(path)
+        # names of features come as numbers, which is five times as fast; by groups, since Arrow cannot join such pieces
         with pq.ParquetFile(path, read_dictionary=["features.key_value.key"]) as file:
             there = file.schema_arrow.names
             missing = [name for name in names or [] if name not in there]
             if missing:
                 raise DataError(f"{path} lacks {', '.join(missing)}", "run `ltm books STUDY` again")
-            for batch in file.iter_batches(_GROUP_ROWS, columns=names, use_threads=False):
-                yield pa.Table.from_batches([batch])
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=names, use_threads=False)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing", "run the stage that writes it") from None
     except (pa.ArrowException, OSError):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ltm.books import contents, gutenberg, notes, pages
+from ltm.books.changes import Edit, find_edits
 from ltm.books.paragraphs import to_paragraphs
 from ltm.books.readers.base import HEADING
 
@@ -158,3 +159,13 @@ def clean(text: str) -> Cleaned:
         removed[name] = before - len(text)
     text = text.strip()
     return Cleaned("" if text == HEADING else text, removed)
+
+
+def trace(text: str) -> list[tuple[str, list[Edit]]]:
+    """Return every step with its edits; undone from the last to the first they give the text back as it was."""
+    found = []
+    for name, step in STEPS:
+        cleaned = step(text)
+        found.append((name, find_edits(text, cleaned)))
+        text = cleaned
+    return found

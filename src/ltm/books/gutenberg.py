@@ -40,7 +40,8 @@ _HEADER_PARAGRAPH = re.compile(
     r"Language|Translator|Release date|Posting date|Last updated?|Edition|E-?Book No|Date (?:first )?posted|Character "
     r"set encoding|Most recently updated|Date most recently updated|Official release date|Date first posted)\s*:|"
     r"^\W*copyright laws are chang|free plain vanilla electronic texts|^\W*please (?:take a look at|do not "
-    r"remove|read) (?:the important|this header|this before)|etexts readable by both humans|produced by hundreds of volunteers|"
+    r"remove|read) (?:the important|this header|this before)|etexts readable by both humans|"
+    r"produced by hundreds of volunteers|"
     r"information on contacting project|\[e-?(?:text|book) ?#\d+\]|^\W*this header should be|"
     r"further information is included",
     re.IGNORECASE,

@@ -27,6 +27,7 @@ _STRATUM_BOOKS = 10  # a language with so many books gets its own share
 _DRAWS = 200  # of small libraries; among very many authors any draw is balanced
 _FEWEST_DRAWS = 8
 _DRAWN_UNITS = 400_000  # in all draws together
+_ID_BYTES = 16
 
 Ints = npt.NDArray[np.int64]
 Key = tuple[str, str]
@@ -57,7 +58,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class _Units:
-    """All authors of a library, in the order of their names."""
+    """All authors of a library, in the order of their books' ids."""
 
     of_row: Ints  # shape (n_books,)
     first_row: Ints  # the book with the smallest id; this and the following have shape (n_units,)
@@ -125,37 +126,62 @@ def _rows(books: Sequence[Book]) -> Rows:
 
 def _group(rows: Rows) -> _Units:
     """Return the units; a name that is written in several ways is one author."""
-    leader: dict[Key, Key] = {}
-
-    def find(key: Key) -> Key:
-        while leader.setdefault(key, key) != key:
-            key = leader[key]
-        return key
-
-    keys_of = {author: author_keys(author) for author in set(rows.authors)}
-    for _, group in sorted(keys_of.items()):
-        for other in group[1:]:
-            leader[find(other)] = find(group[0])
-    roots = {author: find(group[0]) for author, group in keys_of.items() if group}
-    key_of = [roots.get(author, ("", book_id)) for author, book_id in zip(rows.authors, rows.book_ids, strict=True)]
-    place = {key: number for number, key in enumerate(sorted(set(key_of)))}
-    of_row = np.array([place[key] for key in key_of], dtype=np.int64)
-    by_id = np.argsort(np.array(rows.book_ids), kind="stable")
+    authors, author_of_row = _numbered(rows.authors)
+    root_of_author = np.array(_joined([author_keys(author) for author in authors]), dtype=np.int64)
+    root_of_row = root_of_author[author_of_row]
+    alone = np.flatnonzero(root_of_row < 0)
+    root_of_row[alone] = len(authors) + alone
+    by_id = _order(rows.book_ids)
+    _, first, number = np.unique(root_of_row[by_id], return_index=True, return_inverse=True)
+    place = np.empty(len(first), dtype=np.int64)
+    place[np.argsort(first)] = np.arange(len(first))  # units by their smallest id
+    of_row = np.empty(len(rows), dtype=np.int64)
+    of_row[by_id] = place[number]
     first_row = np.empty(len(place), dtype=np.int64)
     first_row[of_row[by_id[::-1]]] = by_id[::-1]  # the last to be written is the smallest id
-    short = (rows.n_words < LONG_WORDS).astype(np.float64)
     rank = np.empty(len(by_id), dtype=np.int64)
     rank[by_id] = np.arange(len(by_id))
-    languages = np.unique(np.array(rows.languages), return_inverse=True)[1].astype(np.int64)
+    short = (rows.n_words < LONG_WORDS).astype(np.float64)
     return _Units(
         of_row,
         first_row,
         np.bincount(of_row, minlength=len(place)),
         np.bincount(of_row, weights=rows.n_bytes, minlength=len(place)).astype(np.int64),
         np.bincount(of_row, weights=short, minlength=len(place)).astype(np.int64),
-        languages[first_row],
+        _numbered(rows.languages)[1][first_row],
         rank[first_row],
     )
+
+
+def _joined(keys_of: Sequence[Sequence[Key]]) -> list[int]:
+    """Return one number for each author; people who wrote a book together have the same, nobody known has -1."""
+    leader: dict[Key, Key] = {}
+
+    def find(key: Key) -> Key:
+        while leader.get(key, key) != key:
+            key = leader[key]
+        return key
+
+    for group in keys_of:
+        for other in group[1:]:
+            one, two = find(group[0]), find(other)
+            leader[max(one, two)] = min(one, two)
+    number: dict[Key, int] = {}
+    return [number.setdefault(find(group[0]), len(number)) if group else -1 for group in keys_of]
+
+
+def _order(book_ids: Sequence[str]) -> Ints:
+    """Return the rows in the order of their ids."""
+    ids = np.array(book_ids, dtype=f"S{_ID_BYTES}")
+    halves = ids.view(">u8").reshape(len(ids), 2).astype(np.uint64)
+    return np.lexsort((halves[:, 1], halves[:, 0]))
+
+
+def _numbered(values: Sequence[str]) -> tuple[list[str], Ints]:
+    """Return the different values, sorted, and the place of each value among them."""
+    names = sorted(set(values))
+    place = {name: number for number, name in enumerate(names)}
+    return names, np.fromiter((place[value] for value in values), dtype=np.int64, count=len(values))
 
 
 def _named(rows: Rows, units: _Units, authors: Sequence[str]) -> Ints:
@@ -183,7 +209,7 @@ def _named(rows: Rows, units: _Units, authors: Sequence[str]) -> Ints:
 
 
 def _drawn(rows: Rows, units: _Units, share: float, seed: int) -> Ints:
-    genres = np.unique(np.array(rows.genres), return_inverse=True)[1].astype(np.int64)
+    genres = _numbered(rows.genres)[1]
     held: list[Ints] = []
     for name, stratum in sorted(_strata(rows, units).items()):
         size = int(units.n_books[stratum].sum())
@@ -205,14 +231,14 @@ def _drawn(rows: Rows, units: _Units, share: float, seed: int) -> Ints:
 
 def _strata(rows: Rows, units: _Units) -> dict[str, Ints]:
     """Group authors by the language of most of their books; small languages share the stratum with no name."""
-    names, code = np.unique(np.array(rows.languages), return_inverse=True)
+    names, code = _numbered(rows.languages)
     sizes = np.bincount(code, minlength=len(names))
     pairs, counts = np.unique(units.of_row * len(names) + code, return_counts=True)
     order = np.lexsort((pairs % len(names), -counts, pairs // len(names)))  # by unit, then most books, then name
     first = np.unique(pairs[order] // len(names), return_index=True)[1]
     language = (pairs[order] % len(names))[first]
     strata: dict[str, Ints] = {}
-    for number, name in enumerate(names.tolist()):
+    for number, name in enumerate(names):
         if sizes[number] >= _STRATUM_BOOKS and (language == number).any():
             strata[name] = np.flatnonzero(language == number)
     small = np.flatnonzero(sizes[language] < _STRATUM_BOOKS)

@@ -25,8 +25,9 @@ _LETTERS = {
     "і": "i", "ѣ": "e", "ѳ": "f", "ѵ": "i", "є": "e", "ї": "i", "ґ": "g",
 }  # fmt: skip
 _VARIANTS = (  # ways to write one sound, in order
-    ("shch", "sch"), ("tch", "ch"), ("tsch", "ch"), ("tz", "ts"), ("ts", "c"), ("kh", "h"), ("ye", "e"), ("yo", "e"), ("jo", "e"),
-    ("ju", "yu"), ("ja", "ya"), ("iu", "yu"), ("ia", "ya"), ("yi", "i"), ("ii", "i"), ("ij", "i"), ("iy", "i"),
+    ("shch", "sch"), ("tch", "ch"), ("tsch", "ch"), ("tz", "ts"), ("ts", "c"), ("kh", "h"), ("ye", "e"), ("yo", "e"),
+    ("jo", "e"), ("ju", "yu"), ("ja", "ya"), ("iu", "yu"), ("ia", "ya"),
+    ("yi", "i"), ("ii", "i"), ("ij", "i"), ("iy", "i"),
     ("yj", "i"), ("yy", "i"), ("y", "i"), ("j", "i"), ("w", "v"), ("ff", "v"), ("x", "ks"), ("ck", "k"), ("ph", "f"),
     ("ss", "s"), ("ll", "l"), ("nn", "n"), ("ii", "i"),
 )  # fmt: skip
@@ -44,6 +45,8 @@ def transliterate(text: str) -> str:
     >>> transliterate("Фёдор Достоевский"), transliterate("Émile Zola")
     ('fedor dostoevskii', 'emile zola')
     """
+    if text.isascii():
+        return text.lower()
     plain = "".join(_LETTERS.get(letter, letter) for letter in text.lower())
     return "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
 

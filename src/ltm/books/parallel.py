@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -119,7 +120,8 @@ def prepare_all(tasks: Sequence[FileTask]) -> Generator[Outcome, None, None]:
 
 
 def _on_all_cores(tasks: Sequence[FileTask], workers: int) -> Generator[Outcome, None, None]:
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent)
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=follow_parent, initargs=(os.getpid(),))
     waiting: deque[Future[Outcome]] = deque()
     try:
         for task in tasks:
@@ -132,5 +134,16 @@ def _on_all_cores(tasks: Sequence[FileTask], workers: int) -> Generator[Outcome,
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_to_parent() -> None:
+def follow_parent(parent: int) -> None:
+    """Make this process one that leaves interrupts to its parent and ends when that was killed.
+
+    Without, it would wait at its queue for ever: it holds both ends of it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

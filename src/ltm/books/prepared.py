@@ -120,6 +120,7 @@ class PreparedStore:
             database = sqlite3.connect(str(self._path or ":memory:"))
             try:
                 # killed processes lose nothing; after a power cut the file may be damaged, and is then begun anew
+                database.execute("pragma locking_mode = exclusive")  # no shared memory, which network disks lack
                 database.execute("pragma journal_mode = wal")
                 database.execute("pragma synchronous = off")
                 if database.execute("pragma user_version").fetchone()[0] != _FORMAT:

@@ -113,7 +113,7 @@ def _from_wording(lines: Sequence[str], sure: dict[str, str]) -> None:
         author = match["author"] or (lines[place + 1] if place + 1 < len(lines) else "")
         author = re.split(r",| AUTHOR OF", author)[0].strip(" .")
         if _is_person(author):
-            sure.update(author=_cased(author), title=_cased(lines[0].rstrip(".:;")))
+            sure.update(author=_cased(author, person=True), title=_cased(lines[0].rstrip(".:;")))
         return
 
 
@@ -134,7 +134,7 @@ def _from_russian(lines: Sequence[str], page: TitlePage) -> None:
         other = lines[1] if place == 0 and len(lines) > 1 else lines[0]
         if not (_PATRONYMIC.search(line) or _INITIALS.match(line)) and words[0] not in _RUSSIAN_FIRST:
             continue
-        page.sure.setdefault("author", _cased(line))
+        page.sure.setdefault("author", _cased(line, person=True))
         if len(other) <= 80 and not _YEAR.match(other) and other != line:
             page.sure.setdefault("title", _cased(_SUBTITLE.sub("", other).strip(' .«»"')))
         return
@@ -156,11 +156,11 @@ def _from_order(lines: Sequence[str], page: TitlePage) -> None:
             page.sure.setdefault("year", year[1])
             author = lines[place - 1]
             if place >= 2 and len(author) <= 60 and author[-1].isalpha() and not _is_chapter(author):
-                page.sure.setdefault("author", _cased(author))
+                page.sure.setdefault("author", _cased(author, person=True))
                 page.sure.setdefault("title", _cased(" ".join(lines[: place - 1]).rstrip(".")))
             break
     if len(lines) > 1 and _is_person(lines[1]) and not _is_chapter(lines[0]):
-        page.guess.setdefault("author", _cased(lines[1]))
+        page.guess.setdefault("author", _cased(lines[1], person=True))
         page.guess.setdefault("title", _cased(lines[0].rstrip(".")))
     elif not _is_chapter(lines[0]) and len(lines[0]) <= 70 and lines[0][-1] not in ",;":
         page.guess.setdefault("title", _cased(_SUBTITLE.sub("", lines[0]).rstrip(".")))
@@ -175,7 +175,7 @@ def _confirmed(lines: Sequence[str], file_fields: dict[str, str], sure: dict[str
         for line in lines[:6]:
             plain = _SUBTITLE.sub("", line).strip(" .")
             if slug(plain) == wanted or (name == "author" and _word_slugs(plain) == _word_slugs(file_fields[name])):
-                sure[name] = _cased(_first_name_first(plain))
+                sure[name] = _cased(_first_name_first(plain), person=name == "author")
                 break
 
 
@@ -198,12 +198,12 @@ def _is_chapter(line: str) -> bool:
     )
 
 
-def _cased(line: str) -> str:
-    """Return a line that is all capitals as a title is written."""
+def _cased(line: str, person: bool = False) -> str:
+    """Return a line that is all capitals as a title, or a name, is written."""
     if line != line.upper() or len(line) < 4:
         return line
     small = {"of", "the", "a", "an", "and", "in", "on", "to", "for", "from", "by", "or", "at", "with", "de"}
     if re.search("[А-ЯЁ]", line):
-        return line.capitalize() if len(line.split()) > 2 or not _RUSSIAN.match(line) else line.title()
+        return line.title() if person else line.capitalize()
     words = [word if "." in word else word.capitalize() for word in line.split()]
     return " ".join(w.lower() if i and w.lower() in small else w for i, w in enumerate(words))

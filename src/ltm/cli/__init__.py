@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltm.cli.bench import add_bench
+from ltm.cli.chat import add_chat
 from ltm.cli.export import add_export, export_verb, write_tasks
 from ltm.cli.fetch import add_fetch, spelled
 from ltm.cli.forecast import add_forecast
-from ltm.cli.patterns import add_patterns, add_proxies, add_simulate, patterns_verb
+from ltm.cli.patterns import add_patterns, add_proxies, add_simulate, patterns_text, patterns_verb
 from ltm.cli.provenance import add_provenance
 from ltm.cli.states import add_limits, add_states, add_submit, limits_of, submit
 from ltm.errors import LtmError
@@ -76,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         ("run", _run, "run a study, or go on with it"),
     ):
         _study_verb(verbs, name, call, text)
+    verbs.choices["plan"].add_argument("--gpu", help="a card that need not be here, by name; nothing is rehearsed")
+    verbs.choices["plan"].add_argument("--gpus", type=int, default=1, help="how many of them (1)")
     add_states(verbs, _study_verb)
     verbs.choices["run"].add_argument(
         "--until", choices=[*_STAGE_VERBS, "dashboard"], default="dashboard", metavar="STAGE", help="stop after a stage"
@@ -110,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add_bench(verbs)
     add_fetch(verbs)
     add_provenance(verbs)
+    add_chat(verbs)
     add_proxies(verbs, _print_json)
     for verb in verbs.choices.values():
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -186,6 +190,11 @@ def _plan(options: argparse.Namespace) -> int:
     problems = study.check()
     if problems:
         raise ConfigError(problems, "mend these first")
+    if options.gpu:
+        value = study.plan_card(options.gpu, options.gpus)
+        text = value.pop("text")
+        _print_json(value) if options.json else print(text)
+        return 0
     value = study.plan(_progress(options))
     _print_json(value) if options.json else print(plan_text(value))
     return 0
@@ -227,6 +236,9 @@ def _stage(options: argparse.Namespace) -> int:
         _print_json({"items": text.split("\n--- ")}) if options.json else print(text)
         return 0
     value = stage_report(study, options.command)
+    if options.command == "patterns" and not options.json:
+        print(patterns_text(study, options, value))
+        return 1 if result["failed_runs"] else 0
     _print_json(value) if options.json else print(stage_text(options.command, value))
     return 1 if result["failed_runs"] else 0
 
@@ -244,7 +256,16 @@ def _dashboard(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from ltm.study.report import find_row
 
-    kind, row = find_row(_load(options), options.id)
+    study = _load(options)
+    kind, row = find_row(study, options.id)
+    if kind == "book":
+        from ltm.books.show import describe, text_of
+        from ltm.records import Book
+
+        row = describe(study.settings.books, Book(**row))
+        if not options.json:
+            print(f"book\n{text_of(row)}")
+            return 0
     if options.json:
         _print_json({"kind": kind, **row})
     else:

@@ -14,6 +14,7 @@ def add_patterns(verb: argparse.ArgumentParser) -> None:
         metavar="FILE.csv",
         help="analyse the stored design with scores from elsewhere: columns run_id (or variant id), ability, score",
     )
+    verb.add_argument("--language", choices=("en", "ru"), help="of the sentences (default: that of the dashboard)")
 
 
 def add_simulate(verbs: Any, study_verb: Any, load: Any, print_json: Any) -> None:
@@ -74,6 +75,10 @@ def _simulate(options: argparse.Namespace, load: Any, print_json: Any) -> int:
     from ltm.patterns.truth import random_truth, read_truth, write_simulation
 
     study = load(options)
+    if not study.work.path("sets", "variants.parquet").exists():
+        from ltm.progress import Progress
+
+        study.run("sets", Progress(quiet=options.quiet))  # a design that is only described is drawn first
     if options.truth:
         truth = read_truth(Path(options.truth))
     else:
@@ -106,14 +111,22 @@ def _pairs(texts: list[str]) -> dict[str, float]:
     return found
 
 
+def patterns_text(study: Any, options: argparse.Namespace, value: dict[str, Any]) -> str:
+    """Return what the patterns say as a table and in sentences."""
+    from ltm.patterns.words import report_lines
+    from ltm.study.report import stage_text
+
+    language = options.language or study.settings.dashboard.language
+    return "\n".join([stage_text("patterns", value), *report_lines(value, language)])
+
+
 def patterns_verb(options: argparse.Namespace, load: Any, print_json: Any) -> int | None:
     """Answer `ltm patterns STUDY --scores FILE`; None = the plain stage was asked for."""
     if not options.scores:
         return None
     from ltm.patterns.elsewhere import analyse_scores
-    from ltm.study.report import stage_text
 
     study = load(options)
     value = analyse_scores(study.settings.patterns, study.work, study.settings.seed, Path(options.scores))
-    print_json(value) if options.json else print(stage_text("patterns", value))
+    print_json(value) if options.json else print(patterns_text(study, options, value))
     return 2 if not value["effects"] and not value["variants"] else 0

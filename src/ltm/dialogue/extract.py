@@ -15,10 +15,11 @@ from dataclasses import dataclass
 MOST_WORDS = 60  # of one utterance: beyond it people tell stories
 _LEAST_SPEECH = 0.45  # share of a paragraph's letters that is speech
 _FEW_NARRATION_WORDS, _MOST_NARRATION_WORDS = 6, 25
+_LONGEST_VERSE = 50  # characters of a line; a paragraph of shorter ones is verse or a table
 _PARAGRAPH = re.compile(r"[^\n]+(?:\n(?!\s*\n)[^\n]+)*")
 _DASH = re.compile(r"^\s*[—–―-]\s*(?=\S)")
 # The narrator comes in after a mark and a dash, and leaves the same way; a dash without a mark belongs to the speech.
-_TURN = re.compile(r"(?<=[,.!?…:;»”])\s*[—–―]\s*|(?<=[,.!?…:;»”])\s+-\s+")
+_TURN = re.compile(r"(?<=[,.!?…:;»”>\])])\s*[—–―]\s*|(?<=[,.!?…:;»”>\])])\s+-\s+")
 _PAIRS = {"“": "”", "‘": "’", "«": "»", '"': '"', "„": "“"}
 _SPEAKER_EN = re.compile(
     r"\b(?:said|cried|asked|replied|answered|returned|exclaimed|whispered|observed|added|continued|muttered|remarked|"
@@ -85,7 +86,9 @@ def messages(running: Iterable[Utterance]) -> list[dict[str, str]]:
 
 def _paragraphs(text: str) -> Iterator[tuple[int, int, str]]:
     for match in _PARAGRAPH.finditer(text):
-        yield match.start(), match.end(), " ".join(match.group().split())
+        lines = match.group().split("\n")
+        verse = len(lines) > 1 and max(map(len, lines)) < _LONGEST_VERSE
+        yield match.start(), match.end(), "" if verse else " ".join(match.group().split())
 
 
 def _answers(one: Utterance, two: str) -> bool:
@@ -123,9 +126,9 @@ def _closing(paragraph: str, start: int, mark: str) -> int:
 
 
 def _dashed(paragraph: str) -> tuple[str, str, bool] | None:
-    """Return speech, narration and False; None where the paragraph does not begin with a dash."""
+    """Return speech, narration and False; None where the paragraph does not begin with a dash, or with two."""
     match = _DASH.match(paragraph)
-    if match is None:
+    if match is None or _DASH.match(paragraph[match.end() :]):
         return None
     pieces = _TURN.split(paragraph[match.end() :])
     return _judged(pieces[0::2], pieces[1::2], False)

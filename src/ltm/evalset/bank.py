@@ -12,7 +12,7 @@ from pathlib import Path
 from ltm import records
 from ltm.errors import StoreError
 from ltm.records import Item
-from ltm.store import WorkFolder, fingerprint, read_rows, write_bytes
+from ltm.store import WorkFolder, fingerprint, read_rows, read_table, write_table
 
 _LIBRARY = b"ltm_library"
 _CATALOGUE = ("books", "catalogue.parquet")
@@ -41,13 +41,8 @@ def write_bank(work: WorkFolder, bank: str, items: Sequence[Item]) -> None:
     Raises:
         StoreError: the catalogue is missing, or the disk is full.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = records.to_table(items, Item).replace_schema_metadata({_LIBRARY: library_fingerprint(work).encode()})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_statistics=False)
-    write_bytes(bank_path(work, bank), sink.getvalue().to_pybytes())
+    write_table(bank_path(work, bank), table)
 
 
 def bank_path(work: WorkFolder, bank: str) -> Path:
@@ -75,14 +70,7 @@ def library_fingerprint(work: WorkFolder) -> str:
     Raises:
         StoreError: the catalogue is missing or damaged.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = work.path(*_CATALOGUE)
-    try:
-        table = pq.ParquetFile(path).read(["book_id", "pool"])
-    except (OSError, pa.ArrowException):
-        raise StoreError(f"{path} is missing or damaged", "run the stage that writes it") from None
+    table = read_table(work.path(*_CATALOGUE), ["book_id", "pool"])
     return fingerprint(sorted(map(list, zip(*(table[name].to_pylist() for name in ("book_id", "pool")), strict=True))))
 
 

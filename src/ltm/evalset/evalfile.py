@@ -181,7 +181,7 @@ def load(path: str | None) -> EvalFile:
 def document(path: str | None) -> Document:
     """Read an eval file without looking at what it means; a bare harness task becomes one below `tasks`."""
     found = read_yaml(Path(path) if path else PACKAGED)
-    if "task" in found.data and "families" not in found.data:
+    if {"task", "dataset_path", "output_type"} & found.data.keys() and "families" not in found.data:
         places = {("tasks", 0, *where): at for where, at in found.positions.items()}
         return Document({"tasks": [found.data]}, {(): (1, 1), **places}, found.path)
     if found.data.get("extends") == "ltm":

@@ -11,7 +11,8 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from ltm.evalset.language import Gender, Language, Noun
 from ltm.evalset.passages import Draft, EvalBook, Sizes
 from ltm.evalset.synthesis import unrelated
 
-_MOST_TRIES = 24  # pairs of passages of B looked at for one setting
+_MOST_TRIES = 12  # pairs of passages of B looked at for one setting
+_MOST_FRUITLESS = 60  # settings in a row for which nothing was found
 _WORD = re.compile(r"\w+")
 
 
@@ -41,65 +43,75 @@ def roles(
         sizes: Words of the context, half for each book.
         rng: A random stream.
     """
-    genders = [
-        gender
-        for gender in sorted(language.persons)
-        if language.role_things.get(gender) and _known_verbs(language, gender, book.vocabulary)
-    ]
     strange = unrelated(book, others)
+    casts = [cast for gender in sorted(language.persons) if (cast := _Cast.of(gender, language, book, strange))]
     half = sizes.context // 2
-    if not strange or not genders or not language.role_lines:
+    if not casts or not language.role_lines:
         return
-    turn = int(rng.integers(4))
+    turn, fruitless = int(rng.integers(4)), 0
     for first in book.tiles(half, rng):
-        gender = genders[int(rng.integers(len(genders)))]
+        cast = casts[int(rng.integers(len(casts)))]
         span = book.span(first, half)
-        found = _content(strange, gender, language, half, counts, turn, rng)
+        found = cast.content(half // 2, counts, turn, rng)
         if span is None or found is None:
+            fruitless += 1
+            if fruitless == _MOST_FRUITLESS:
+                return
             continue
-        setting = book.slice(span)
-        passage, person, thing = found
-        here = _known_verbs(language, gender, frozenset(_WORD.findall(setting.lower())))
-        verbs = here or _known_verbs(language, gender, book.vocabulary)
+        turn, fruitless = turn + 1, 0
+        setting, (passage, person, thing) = book.slice(span), found
+        verbs = cast.verbs_in(frozenset(_WORD.findall(setting.lower()))) or cast.verbs
         verb = verbs[int(rng.integers(len(verbs)))]
         line = language.role_lines[int(rng.integers(len(language.role_lines)))]
         right, wrong = (_told(line, verb, *pair, language) for pair in ((person, thing), (thing, person)))
         gold = int(rng.integers(2))
         options = [f"\n\n{text}" for text in ((wrong, right) if gold else (right, wrong))]
         yield Draft(book.book.book_id, book.book.language, [f"{passage}\n\n{setting}"] * 2, options, gold)
-        turn += 1
 
 
-def _known_verbs(language: Language, gender: Gender, words: frozenset[str]) -> list[str]:
-    return [verb for verb in language.person_verbs.get(gender, []) if verb.partition(" ")[0] in words]
+@dataclass(frozen=True)
+class _Cast:
+    """People, things and deeds of one gender, and the books that have such people and things."""
 
+    people: Mapping[str, Noun]  # by form
+    things: Mapping[str, Noun]
+    verbs: list[str]  # that book A has
+    books: list[EvalBook]
 
-def _content(
-    strange: Sequence[EvalBook],
-    gender: Gender,
-    language: Language,
-    n_words: int,
-    counts: Mapping[str, int],
-    turn: int,
-    rng: np.random.Generator,
-) -> tuple[str, Noun, Noun] | None:
-    """Return two passages of an unrelated book that name a person and a thing; None where none is found."""
-    people, things = _by_form(language.persons[gender]), _by_form(language.role_things[gender])
-    for _ in range(_MOST_TRIES):
-        other = strange[int(rng.integers(len(strange)))]
-        one, two = (_span_with(other, frozenset(table), n_words // 2, rng) for table in (people, things))
-        if one is None or two is None or one == two:
-            continue
-        said = set(_WORD.findall(f"{one} {two}"))
-        pairs = [
-            (people[person], things[thing])
-            for person in sorted(set(_WORD.findall(one)) & people.keys())
-            for thing in sorted(set(_WORD.findall(two)) & things.keys())
-            if _fits(people[person], things[thing], counts, said, turn)
-        ]
-        if pairs:
-            return f"{one}\n\n{two}", *pairs[int(rng.integers(len(pairs)))]
-    return None
+    @classmethod
+    def of(cls, gender: Gender, language: Language, book: EvalBook, strange: Sequence[EvalBook]) -> _Cast | None:
+        """Gather a cast; None where one of its parts is empty."""
+        people, things = _by_form(language.persons[gender]), _by_form(language.role_things.get(gender, []))
+        cast = cls(people, things, language.person_verbs.get(gender, []), [])
+        verbs = cast.verbs_in(book.vocabulary)
+        forms = [frozenset(people), frozenset(things)]
+        books = [other for other in strange if all(other.places_of(words) for words in forms)] if verbs else []
+        return cls(people, things, verbs, books) if books else None
+
+    def verbs_in(self, words: Collection[str]) -> list[str]:
+        """Return the verbs whose first word is among some words."""
+        return [verb for verb in self.verbs if verb.partition(" ")[0] in words]
+
+    def content(
+        self, n_words: int, counts: Mapping[str, int], turn: int, rng: np.random.Generator
+    ) -> tuple[str, Noun, Noun] | None:
+        """Return two passages of a book that name a person and a thing; None where none is found."""
+        forms = frozenset(self.people), frozenset(self.things)
+        for _ in range(_MOST_TRIES):
+            other = self.books[int(rng.integers(len(self.books)))]
+            one, two = (_span_with(other, words, n_words, rng) for words in forms)
+            if one is None or two is None or one == two:
+                continue
+            said = set(_WORD.findall(f"{one} {two}"))
+            pairs = [
+                (self.people[person], self.things[thing])
+                for person in sorted(set(_WORD.findall(one)) & forms[0])
+                for thing in sorted(set(_WORD.findall(two)) & forms[1])
+                if _fits(self.people[person], self.things[thing], counts, said, turn)
+            ]
+            if pairs:
+                return f"{one}\n\n{two}", *pairs[int(rng.integers(len(pairs)))]
+        return None
 
 
 def _by_form(nouns: Sequence[Noun]) -> dict[str, Noun]:

@@ -134,7 +134,7 @@ class Attention(nn.Module):
         H, K = config.n_head, config.n_kv_head
         qk_BTHC, v_BTKC = self.qkv(x_BTD).view(B, T, H + 2 * K, config.head_size).split([H + K, K], dim=2)
         if config.family != "gpt2":
-            qk_BTHC = _rotate(qk_BTHC, *angles)  # queries and keys at once: half the calls
+            qk_BTHC = rotated(qk_BTHC, *angles)  # queries and keys at once: half the calls
         q_BTHC, k_BTKC = qk_BTHC.split([H, K], dim=2)
         if seen_BHTT is not None:
             y_BTHC = attend_seen(q_BTHC, k_BTKC, v_BTKC, config.attention_scale, seen_BHTT)
@@ -182,7 +182,7 @@ def rotary(head_size: int, block_size: int, theta: float) -> tuple[Tensor, Tenso
     return angles_TC.cos(), angles_TC.sin()
 
 
-def _rotate(x_BTHC: Tensor, cos_TC: Tensor, sin_TC: Tensor) -> Tensor:
+def rotated(x_BTHC: Tensor, cos_TC: Tensor, sin_TC: Tensor) -> Tensor:
     """Rotate halves, as Llama's published weights expect."""
     one, two = x_BTHC.chunk(2, dim=-1)
     cos, sin = cos_TC[..., None, :].to(x_BTHC.dtype), sin_TC[..., None, :].to(x_BTHC.dtype)

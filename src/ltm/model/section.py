@@ -46,7 +46,8 @@ class ModelSection(Section):
     """The width at which muP equals the standard parametrisation."""
     base: str | None = None
     """Start from a trained model: a Hugging Face folder on this disk (`runs.engine` hf or axolotl), or the folder of a
-    run of ltm, `work/STUDY/runs/ID` (`native`). Shape and tokenizer are then its own; `block_size` may be shorter."""
+    run of ltm, `work/STUDY/runs/ID` (`native`). Shape and tokenizer are then its own; `block_size` may be shorter. Until the
+    folder is there, checks and plans reckon with `size`."""
 
     @model_validator(mode="after")
     def _valid(self) -> ModelSection:
@@ -61,6 +62,11 @@ class ModelSection(Section):
         """What people call the model: its size, or its base's folder."""
         return self.size if self.base is None else Path(self.base).name
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the base model lies on this disk."""
+        return self.base is not None and Path(self.base).is_dir()
+
     def outcome(self) -> dict[str, Any]:
         """Return what can change a run: the settings, and the contents of the base model in place of its path."""
         values = self.model_dump(exclude={"base"})
@@ -73,7 +79,7 @@ class ModelSection(Section):
             ValueError: heads do not divide the width, or similar; names the nearest valid value.
             InputError: the base model cannot be used.
         """
-        if self.base is not None:
+        if self.base is not None and self.is_here:
             return base_shape(Path(self.base), self.block_size)
         own = {"size", "parametrization", "base_width", "base"}
         changes = {k: v for k, v in self.model_dump(exclude=own).items() if v is not None}

@@ -50,12 +50,16 @@ def sign_rates(estimate: Floats, se: Floats) -> tuple[Floats, Floats]:
 
     Args:
         estimate: Shape (K,), finite.
-        se: Shape (K,), above zero.
+        se: Shape (K,), at least zero.
     """
     from scipy.special import ndtr
 
     if not len(estimate):
         return np.zeros(0), np.zeros(0)
+    size = float(np.max(np.abs(estimate)))
+    if size == 0.0:
+        return np.ones(len(estimate)), np.zeros(len(estimate))
+    se = np.maximum(se, 1e-6 * size)  # scores without any noise have no standard error
     widths, weights = learn(estimate, se)
     sd = np.sqrt(se[:, None] ** 2 + widths[None, :] ** 2)
     log_density = -0.5 * (estimate[:, None] / sd) ** 2 - np.log(sd)

@@ -13,6 +13,7 @@ from ltm.patterns.context import Context
 from ltm.patterns.describe import Described, describe
 from ltm.patterns.effects import Estimated, estimate_effects
 from ltm.patterns.locale import rounded
+from ltm.patterns.mixing_law import with_mixing_law
 from ltm.patterns.prediction import Prediction, exaggeration, predict_sets
 from ltm.patterns.ranking import Ranking, rank
 from ltm.patterns.recommend import Recommendation, as_plain, recommend
@@ -42,6 +43,7 @@ def analyse(section: PatternsSection, table: Table, context: Context, seed: int)
     Where the stored design is not the one that was drawn, nothing is said about books, orders and gaps: who stood in
     which set is not known.
     """
+    table = with_mixing_law(table)
     if context.edited:
         return Analysis(table, Estimated([], {}, {}), Ranking([], ()), context)
     estimated = estimate_effects(
@@ -103,6 +105,8 @@ def findings(section: PatternsSection, analysis: Analysis) -> dict[str, Any]:
         "notes": words.notes(table, estimated, ranking, analysis.context.edited),
         "prediction": {name: _plain(asdict(found)) for name, found in analysis.predictions.items()},
         "luck": _luck(ranking, section.top),
+        "dose_curve": {n: _plain(asdict(curve)) for n, (curve, _) in estimated.inside.items() if curve is not None},
+        "order_share": {n: _plain(asdict(share)) for n, (_, share) in estimated.inside.items() if share is not None},
         "ideal_set": as_plain(analysis.recommended, analysis.context.books),
         "ranked_by": list(ranking.by),
         "n_tied_with_best": sum(row.tied_with_best for row in ranking.rows),
@@ -128,4 +132,6 @@ def _plain(value: Any) -> Any:
         return rounded(value)
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, list):
+        return [_plain(child) for child in value]
     return {key: _plain(child) for key, child in value.items()} if isinstance(value, dict) else value

@@ -26,6 +26,7 @@ from ltm.patterns.table import Floats, Ints
 _WHITE_UP_TO = 3000  # sets; beyond, residuals are permuted unwhitened and the statistics studentised
 _BLOCK = 2000  # books at once
 _DENSE_SHARE = 0.1
+_TOLD = 1e-7  # of a column's size that must be left beside the arms and the mean
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def book_contrasts(solved: mixed.Solved, kept: Ints, redraws: int, rng: np.rando
     unit = parts.prior - parts.known - own * shared**2 / free
     unit = np.maximum(unit, 0.0) + (1.0 - shared / free) ** 2 * np.maximum(1.0 / information - own, 1e-12)
     se = np.sqrt(solved.seed_variance * unit)
+    se[information <= _TOLD * np.asarray((books * books).sum(axis=0)).ravel()] = np.nan
     weight = (1.0 - shared) / information
     linear = weight**2 * information + 2.0 * weight * shared + parts.known
     white = Whitened(solved)
@@ -177,6 +179,7 @@ def set_contrasts(
     estimate = (scaled.T @ solved.residual) / information
     unit = np.maximum(1.0 / information - own, 1e-12)
     se = np.sqrt(solved.seed_variance * unit)
+    se[information <= _TOLD * np.sum(scaled**2, axis=0)] = np.nan  # the arms alone make this column
     white, strata = Whitened(solved), solved.problem.layout.strata
     if white.is_white:
         coefficients, inflation = white.columns(projected), np.sqrt(1.0 / information / unit)

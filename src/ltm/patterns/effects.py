@@ -24,6 +24,7 @@ from ltm.patterns.layout import Layout, interval, make_layout, with_column
 from ltm.patterns.order import KERNEL, order_estimates, primary
 from ltm.patterns.table import Floats, Table
 from ltm.patterns.terms import Estimate, Term, evaluate, usable
+from ltm.patterns.within import DoseCurve, OrderShare, dose_curve, order_share
 from ltm.records import Book, Effect
 
 KINDS = ("book", "feature", "order", "gap", "interaction")
@@ -69,6 +70,7 @@ class Estimated:
     summaries: dict[str, Summary]
     omnibus: list[Omnibus] = field(default_factory=list)
     models: dict[str, mixed.Solved] = field(default_factory=dict)  # ability -> its mixed model
+    inside: dict[str, tuple[DoseCurve | None, OrderShare | None]] = field(default_factory=dict)  # by ability
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def estimate_effects(
     summaries: dict[str, Summary] = {}
     models: dict[str, mixed.Solved] = {}
     analyses: dict[str, _Analysis] = {}
+    inside: dict[str, tuple[DoseCurve | None, OrderShare | None]] = {}
     # Sets that were chosen after looking at scores have no randomisation law; they only enter the ranking.
     drawn = np.array([v.drawn and not v.aside and v.round != CONFIRMING for v in table.variants])[table.variant_of]
     known: dict[tuple[str, ...], Described] = {}
@@ -126,6 +129,7 @@ def estimate_effects(
         if analysis.solved is not None:
             models[name] = analysis.solved
             analyses[name] = analysis
+            inside[name] = analysis.inside()
         for kind, estimates in analysis.by_kind().items():
             if estimates:
                 found[name, kind] = estimates
@@ -135,7 +139,7 @@ def estimate_effects(
             skipped[name, "feature"] = "no_features"
     effects, omnibus = _judge(table, found, level)
     effects = _checked(effects, analyses, table)
-    return Estimated(effects, skipped, summaries, omnibus, models)
+    return Estimated(effects, skipped, summaries, omnibus, models, inside)
 
 
 class _Analysis:
@@ -271,6 +275,13 @@ class _Analysis:
         )
         return _estimates("interaction", names, labels, contrast, contrast.estimate, self.n_sets)
 
+    def inside(self) -> tuple[DoseCurve | None, OrderShare | None]:
+        """Return the dose curve of gaps, and how much of the order's variance places explain."""
+        curve = dose_curve(self.layout, self.score, self.setting.seed, self.name)
+        if self.solved is None:
+            return curve, None
+        return curve, order_share(self.layout, self.score, self.known, self.setting.kernel, self.solved)
+
     def others(self, table: Table, claimed: bool) -> Iterator[tuple[str, Layout, Floats]]:
         """Give the layouts and scores of other fits; all six only where something is claimed that they could deny."""
         from scipy.special import ndtri
@@ -353,11 +364,14 @@ def _checked(effects: list[Effect], analyses: Mapping[str, _Analysis], table: Ta
 def _estimates(
     kind: str, names: list[str], labels: list[str], found: Contrast, shrunk: Floats, n: int
 ) -> list[Estimate]:
+    """Return estimates as rows; what the design cannot tell from its arms has no row."""
     low, high = interval(found.estimate, found.se, found.df)
-    values = np.column_stack([found.estimate, found.se, low, high, found.p, shrunk]).tolist()
+    values = np.column_stack([found.estimate, found.se, low, high, found.p, shrunk])
+    told = np.isfinite(values).all(axis=1).tolist()
     return [
         Estimate(kind, name, label, row[0], row[1], row[2], row[3], row[4], row[5], n)
-        for name, label, row in zip(names, labels, values, strict=True)
+        for name, label, row, known in zip(names, labels, values.tolist(), told, strict=True)
+        if known
     ]
 
 

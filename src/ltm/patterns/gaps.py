@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltm.patterns.layout import Layout
+from ltm.patterns.table import Floats
 from ltm.patterns.terms import Part, Term, difference
 from ltm.records import Variant
 
@@ -66,6 +67,14 @@ def gap_terms(layout: Layout) -> list[Term]:
         )
     ]
     return [*terms, *_dose_terms(blocks, variants, kinds, pooled, same)]
+
+
+def dosed_differences(layout: Layout, score: Floats) -> tuple[Floats, Floats]:
+    """Return (share left out, gaps minus as much text without gaps) of every block that has both; heads apart."""
+    kinds = sorted({v.gap_kind for v in layout.variants} - {HEAD, "none", "truncated"})
+    parts = [_with_dose(part, layout.variants) for part in _same_dose(_blocks(layout), layout.variants, kinds)]
+    differences = [float(np.dot(part.weights, score[list(part.runs)])) for part in parts]
+    return np.array([part.dose for part in parts]), np.array(differences)
 
 
 def _dose_terms(

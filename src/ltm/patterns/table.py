@@ -50,6 +50,7 @@ class Ability:
     n_runs: int
     n_missing: int  # runs without a usable score
     constant: bool
+    form: str = "as it is"  # or what was made of it before effects were added up, such as log(loss - c)
     seed_sd: float = 1.0  # what one seed standard deviation (`residual`: of what is left within sets) is in the score
 
 
@@ -64,6 +65,7 @@ class Table:
     abilities: dict[str, Ability]
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> runs or rows left out
     halves: dict[str, tuple[Floats, ...]] = field(default_factory=dict)  # the scores from each half of the eval books
+    loss: Floats | None = None  # (n,) bits per byte behind the fluency, where they are known
 
     def variant(self, row: int) -> Variant:
         """Return the variant that a row was trained on."""
@@ -155,7 +157,18 @@ def make_table(rows: Rows) -> Table:
         )
         for name in scores
     }
-    return Table(run_ids, variants, variant_of, scores, abilities, dict(sorted(dropped.items())), halves)
+    counted = {reason: count for reason, count in sorted(dropped.items()) if count}
+    return Table(run_ids, variants, variant_of, scores, abilities, counted, halves, _loss(values, abilities, run_ids))
+
+
+def _loss(
+    values: Mapping[str, Mapping[str, Mapping[str, float]]], abilities: Mapping[str, Ability], run_ids: Sequence[str]
+) -> Floats | None:
+    """Return the mean bits per byte of each run over the families of fluency, or None without fluency."""
+    if FLUENCY not in abilities:
+        return None
+    families = [values[FLUENCY][family] for family in abilities[FLUENCY].families]
+    return np.asarray(-np.mean([[family.get(run_id, math.nan) for run_id in run_ids] for family in families], axis=0))
 
 
 def _half(rows: Rows, which: str, runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
@@ -205,21 +218,24 @@ def _choose_runs(
     """Return one scored run per variant and seed."""
     scored = {run_id for families in values.values() for runs in families.values() for run_id in runs}
     known = {variant.variant_id for variant in rows.variants}
+    # Confirmation runs and those of losing recipes are scored apart: here they are not missed.
+    apart = {v.variant_id for v in rows.variants if v.aside or v.round == "confirmation"}
     chosen: dict[tuple[str, int], Run] = {}
     seen: set[str] = set()
     for run in sorted(rows.runs, key=lambda r: r.run_id):
         if run.run_id in seen or (run.run_id in scored and (run.variant_id, run.init_seed) in chosen):
             dropped["duplicated runs"] += 1
         elif run.run_id not in scored:
-            dropped["runs without a score"] += 1
+            dropped["runs without a score"] += run.variant_id not in apart
         elif run.variant_id not in known:
             dropped["runs of another design"] += 1
         else:
             chosen[run.variant_id, run.init_seed] = run
         seen.add(run.run_id)
-    planned = sum(len(variant.init_seeds) for variant in rows.variants)
-    if planned > len(chosen):
-        dropped["planned runs that are missing"] = planned - len(chosen)
+    planned = sum(len(variant.init_seeds) for variant in rows.variants if variant.variant_id not in apart)
+    missing = planned - sum(variant_id not in apart for variant_id, _ in chosen)
+    if missing > 0:
+        dropped["planned runs that are missing"] = missing
     return list(chosen.values())
 
 

@@ -249,3 +249,33 @@ def _ranking_note(ranking: Ranking) -> Text:
         "en": f"{tied} of {total} variants cannot be told apart from the best (by {by['en']}).",
         "ru": f"От лучшего варианта нельзя отличить {counted(tied, forms)} из {total} (по показателям: {by['ru']}).",
     }
+
+
+_MOST_SENTENCES = 20
+_HEADINGS = {
+    "findings": ("what was found", "что найдено"),
+    "not_told_apart": ("what could not be told apart", "что нельзя отличить"),
+    "ideal_set": ("the ideal set", "идеальный набор"),
+    "confirmed": ("confirmed", "подтверждено"),
+    "emergence": ("when abilities leave chance", "когда способности выходят за случайный уровень"),
+    "notes": ("notes", "примечания"),
+}
+
+
+def report_lines(value: Mapping[str, Any], language: Language) -> list[str]:
+    """Return the findings of a report as lines of text, under headings; empty chapters are left out."""
+    lines: list[str] = []
+    for key, headings in _HEADINGS.items():
+        part = value.get(key)
+        if not part:
+            continue
+        rows = list(part.values()) if key == "emergence" else [part] if isinstance(part, dict) else list(part)
+        lines += ["", headings[0 if language == "en" else 1] + ":"]
+        lines += [f"  - {row['text'][language]}" for row in rows[:_MOST_SENTENCES]]
+        if len(rows) > _MOST_SENTENCES:
+            lines.append(f"  ... {len(rows) - _MOST_SENTENCES} (--json)")
+    conditions = value.get("conditions") or {}
+    if conditions:
+        held = ", ".join(f"{key} {setting}" for key, setting in conditions.items())
+        lines += ["", {"en": "all of it holds for: ", "ru": "всё это верно при: "}[language] + held]
+    return lines

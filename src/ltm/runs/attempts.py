@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from ltm.errors import DamagedError, DiskError, StoreError
 from ltm.runs import hardware
-from ltm.runs.executors.base import CRASHED, KILLED, LOG, OVER_MEMORY, Job, Outcome, log_tail
+from ltm.runs.executors.base import CRASHED, KILLED, LOG, OVER_MEMORY, Job, Outcome, log_tail, raise_for_folder
 from ltm.runs.free_disk import DiskGuard, bytes_under_way
 from ltm.runs.free_memory import free_bytes
 from ltm.runs.micro_batch import halved, largest_that_fits
@@ -41,11 +39,11 @@ class Attempts:
         under_way = bytes_under_way(self.shape.n_params, n_workers, section.average_share > 0)
         self.guard = DiskGuard(self.work, section.free_disk, under_way)
 
-    def job(self, run_id: str) -> Job:
-        """Return the call that trains a run."""
+    def job(self, run_id: str, until_step: int = 0) -> Job:
+        """Return the call that trains a run, to its end or until a step at which it waits for a decision."""
         folder = self.work.path("runs", run_id)
         memory = (self._micro_tokens, self._free_bytes, self._most_tokens.get(run_id, 0))
-        arguments = (str(self.work.root), run_id, self.version, *memory)
+        arguments = (str(self.work.root), run_id, self.version, *memory, until_step)
         return Job(run_id, arguments, log=str(folder / LOG), progress=str(folder / "checkpoint.safetensors"))
 
     def wait(self, run_ids: list[str]) -> None:
@@ -63,13 +61,7 @@ class Attempts:
             DamagedError: a file that runs are made from is not what was written.
             StoreError: the work folder cannot be used.
         """
-        if outcome.kind == "DamagedError":
-            raise DamagedError(Path(outcome.damaged))
-        if outcome.kind == "DiskError":
-            message, _, hint = outcome.error.partition("\n  hint: ")
-            raise DiskError(message, hint)
-        if outcome.kind == "StoreError":
-            raise StoreError(outcome.error)
+        raise_for_folder(outcome)
         count = self._counts[outcome.key] = self._counts.get(outcome.key, 0) + 1
         if outcome.kind == OVER_MEMORY and self._with_less_memory(outcome.key):
             return True

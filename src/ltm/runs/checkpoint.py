@@ -54,8 +54,14 @@ def load_model(work: WorkFolder, run_id: str, device: str) -> tuple[GPT, int]:
     Raises:
         StoreError: the weights are missing or damaged.
     """
-    path = work.path("runs", run_id, WEIGHTS)
+    return load_file(work.path("runs", run_id, WEIGHTS), device)
+
+
+def load_file(path: Path, device: str) -> tuple[GPT, int]:
+    """Return the model of a weights file in evaluation mode, and its block size; raises as `load_model`."""
     weights, metadata = _read(path)
+    if "config" not in metadata:
+        raise StoreError(f"{path} does not say the shape of its model", "choose a file that ltm wrote")
     config = ModelConfig(**json.loads(metadata["config"]))
     model = GPT(config)
     missing, unexpected = model.load_state_dict(weights, strict=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,7 @@ def keep_recipe(work: WorkFolder, shared: Mapping[str, Any]) -> str:
     return name
 
 
-def write_jobs(
-    work: WorkFolder, recipe: Recipe, jobs: list[Job], recipes: Mapping[str, Recipe] | None = None
-) -> None:
+def write_jobs(work: WorkFolder, recipe: Recipe, jobs: list[Job], recipes: Mapping[str, Recipe] | None = None) -> None:
     """Store the queue for workers and for `status`."""
     value = {**_as_plain(recipe), "jobs": [dataclasses.asdict(job) for job in jobs]}
     if recipes:
@@ -202,9 +200,22 @@ def _state_in(folder: str) -> str:
     beat = heartbeat.read_beat(folder) if heartbeat.FILE in names else None
     if beat is None:
         return "lost" if "checkpoint.safetensors" in names else "waiting"
-    if beat.get("state") == "stopped":
-        return "stopped"
+    if beat.get("state") in ("stopped", "waiting"):
+        return str(beat["state"])
     return "running" if heartbeat.is_alive(beat, Path(folder, heartbeat.FILE)) else "lost"
+
+
+def stopped_for_good(work: WorkFolder, states_of: Mapping[str, str]) -> list[str]:
+    """Return the runs that were stopped because others did better; `states_of` is what `states` returned."""
+    root = work.path("runs")
+    return [run_id for run_id, state in states_of.items() if state == "stopped" and (root / run_id / ENDED).exists()]
+
+
+def missing(work: WorkFolder, jobs: Sequence[Job]) -> list[str]:
+    """Return the runs that are neither complete nor stopped for good."""
+    known = states(work, [job.run_id for job in jobs])
+    ended = set(stopped_for_good(work, known))
+    return [run_id for run_id, state in known.items() if state != "complete" and run_id not in ended]
 
 
 def progress_of(work: WorkFolder, run_id: str) -> float:

@@ -10,7 +10,16 @@ from ltm.config import Count, Section
 from ltm.forecast.section import parse_size
 
 Share = Annotated[float, Field(ge=0, le=1)]
-WITHOUT_EFFECT = ("threads", "memory_per_worker", "keep_weights", "free_disk", "executor", "cluster", "slurm")
+WITHOUT_EFFECT = (
+    "threads",
+    "memory_per_worker",
+    "keep_weights",
+    "free_disk",
+    "executor",
+    "cluster",
+    "slurm",
+    "halving",
+)
 
 
 class LoraSection(Section):
@@ -62,6 +71,18 @@ class SlurmSection(Section):
     """Partition; empty = the cluster's default."""
     setup: list[str] = []
     """Shell lines before the work begins (`module load ...`)."""
+
+
+class HalvingSection(Section):
+    """Stop early what will not be among the best. Only variants that were proposed because of scores are stopped;
+    what enters p-values, the confirmation and a random 30 % of the rest are trained to their end."""
+
+    enabled: bool = False
+    """Whether runs are stopped early."""
+    rungs: list[Annotated[float, Field(gt=0, lt=1)]] = [0.25, 0.5]
+    """Shares of a run after which the candidates are compared on the fast items."""
+    keep: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the candidates that goes on after each rung."""
 
 
 class RunsSection(Section):
@@ -140,6 +161,8 @@ class RunsSection(Section):
     executor: Literal["local", "ray", "crew"] = "local"
     """Where workers run: on this machine, on a Ray cluster (`runs.cluster`), or wherever `ltm run` of this study is
     started with `crew` on a shared work folder: one start leads, the others help, and take over if it ends."""
+    halving: HalvingSection = HalvingSection()
+    """Successive halving of the adaptive round."""
     cluster: ClusterSection = ClusterSection()
     """The Ray cluster."""
     slurm: SlurmSection = SlurmSection()

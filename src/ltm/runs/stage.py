@@ -13,7 +13,7 @@ from typing import Any
 
 from ltm.errors import BudgetError, DiskError
 from ltm.progress import Progress, Task
-from ltm.runs import hardware, index, queue
+from ltm.runs import halving, hardware, index, queue
 from ltm.runs.attempts import Attempts
 from ltm.runs.executors.base import Executor
 from ltm.runs.executors.crew import CrewExecutor, Member
@@ -65,8 +65,23 @@ def local_executor(section: RunsSection) -> LocalExecutor:
     )
 
 
-def build(work: WorkFolder, recipe: Recipe, jobs: list[queue.Job], pool: Executor, progress: Progress) -> Any:
+def build(
+    work: WorkFolder,
+    recipe: Recipe,
+    jobs: list[queue.Job],
+    pool: Executor,
+    progress: Progress,
+    judge: halving.Judge | None = None,
+) -> Any:
     """Train what is missing; returns the ids of the complete runs. Failed runs are set aside, the rest go on.
+
+    Args:
+        work: The work folder.
+        recipe: What the runs share.
+        jobs: The runs.
+        pool: Who trains them.
+        progress: Told what happens.
+        judge: Compares runs under way, for `runs.halving`; without it none is stopped early.
 
     Raises:
         DiskError: the disk is full, or nearly so.
@@ -82,6 +97,8 @@ def build(work: WorkFolder, recipe: Recipe, jobs: list[queue.Job], pool: Executo
     if pending:
         attempts = Attempts(work, recipe, fingerprint([job.run_id for job in jobs]))
         pool.on_tick = attempts.guard
+        if judge is not None and recipe.runs.halving.enabled and recipe.runs.engine == "native":
+            pending = _halve(work, pending, jobs, attempts, pool, task, judge)
         _train(work, pending, attempts, pool, task)
     return list(index.complete(work, [job.run_id for job in jobs]))
 
@@ -108,13 +125,46 @@ def _pending(work: WorkFolder, jobs: list[queue.Job]) -> list[str]:
     return [job.run_id for job in ordered if states[job.run_id] != "complete" and job.run_id not in for_good]
 
 
-def _train(work: WorkFolder, pending: list[str], attempts: Attempts, pool: Executor, task: Task) -> None:
+def _halve(
+    work: WorkFolder,
+    pending: list[str],
+    jobs: list[queue.Job],
+    attempts: Attempts,
+    pool: Executor,
+    task: Task,
+    judge: halving.Judge,
+) -> list[str]:
+    """Bring the candidates from rung to rung and stop the worse part at each; returns the runs that are left."""
+    recipe = attempts.recipe
+    may = [run_id for run_id in halving.candidates(jobs, read_variants(work)) if run_id in set(pending)]
+    steps = halving.rungs(recipe.runs.halving, recipe.n_steps())
+    if len(may) < 2 or not steps:
+        return pending
+    halving.add_moments(work, [step * recipe.runs.batch_tokens for step in steps])
+    for step in steps:
+        tokens = step * recipe.runs.batch_tokens
+        there = [r for r in may if work.path("runs", r, "moments", f"{tokens}.parquet").exists()]
+        _train(work, [run_id for run_id in may if run_id not in there], attempts, pool, task, step)
+        may = [run_id for run_id in may if not work.path("runs", run_id, queue.FAILED).exists()]
+        scores = judge(may, tokens)
+        stopped = halving.losers(scores, recipe.runs.halving.keep)
+        halving.stop(work, stopped, scores, step, recipe.n_steps())
+        task.advance(len(stopped), note=f"{len(stopped)} of {len(scores)} candidates stopped after {step} steps")
+        may = [run_id for run_id in may if run_id not in stopped]
+    root = work.path("runs")
+    return [r for r in pending if not any((root / r / name).exists() for name in (queue.ENDED, queue.FAILED))]
+
+
+def _train(
+    work: WorkFolder, pending: list[str], attempts: Attempts, pool: Executor, task: Task, until_step: int = 0
+) -> None:
     while pending:
         attempts.wait(pending)
         again: list[str] = []
-        for outcome in pool.map(train_run, [attempts.job(run_id) for run_id in pending]):
+        for outcome in pool.map(train_run, [attempts.job(run_id, until_step) for run_id in pending]):
             if outcome.ok:
-                task.advance(note=_note(work, outcome.key))
+                if not until_step:
+                    task.advance(note=_note(work, outcome.key))
             elif attempts.again(outcome):
                 again.append(outcome.key)
             else:

@@ -34,6 +34,7 @@ def train_run(
     micro_tokens: int = 0,
     free_bytes: float = 0.0,
     most_tokens: int = 0,
+    until_step: int = 0,
 ) -> dict[str, float]:
     """Train one run of the stored queue, from its last checkpoint if it has one.
 
@@ -46,6 +47,7 @@ def train_run(
             answered, where the system would kill the process. 0 = no bound.
         most_tokens: The largest micro batch allowed, also for a run that has a checkpoint made with a larger one: for
             a run whose worker took too much memory. 0 = no bound.
+        until_step: Wait for a decision after this step, with a checkpoint. 0 = train to the end.
 
     Raises:
         TrainError: the loss is no longer finite, or not even one sequence fits into memory.
@@ -74,9 +76,11 @@ def train_run(
             trainer.micro_tokens = min(micro, trainer.micro_tokens)
         trainer.micro_tokens = min(trainer.micro_tokens, most_tokens or trainer.micro_tokens)
         step, n_steps = trainer.state.step, trainer.n_steps
+        if until_step and step >= until_step:
+            raise AtRung
         queue.beat(folder, "running", step, n_steps)
         with nothing_to_lose(lambda: queue.beat(folder, "stopped", step, n_steps)) as begun:  # while it compiles
-            trainer.run(_Watch(folder, recipe.runs.checkpoint_seconds, begun, Moments(work, run_id)))
+            trainer.run(_Watch(folder, recipe.runs.checkpoint_seconds, begun, Moments(work, run_id), until_step))
         return trainer
 
     wanted = _fits.get(settings, micro_tokens or recipe.runs.micro_batch_tokens or recipe.runs.batch_tokens)
@@ -89,6 +93,8 @@ def train_run(
             )
     except NotFinite as error:
         raise _with_books(error, variant, shards, stream) from None
+    except AtRung:
+        return {"step": float(until_step)}
     _fits[settings] = trainer.micro_tokens
     digest = checkpoint.save_weights(folder / checkpoint.WEIGHTS, trainer.scored_weights(), settings.config)
     row = row_of(
@@ -132,13 +138,18 @@ def _with_books(error: NotFinite, variant: Variant, shards: Mapping[str, Shard],
     return TrainError(f"{error.message}, from the books {', '.join(dict.fromkeys(inside))}", error.hint)
 
 
+class AtRung(Exception):
+    """The run is where it has to wait for a decision; its checkpoint stands."""
+
+
 class _Watch:
     """Between steps: keep the heartbeat fresh, write checkpoints, stop when asked."""
 
     def __init__(
-        self, folder: Path, checkpoint_seconds: float, begun: Callable[[], None], moments: Moments
+        self, folder: Path, checkpoint_seconds: float, begun: Callable[[], None], moments: Moments, until_step: int = 0
     ) -> None:
         self.folder, self.checkpoint_seconds, self.begun, self.moments = folder, checkpoint_seconds, begun, moments
+        self.until_step = until_step
         self.saved_at = self.beaten_at = time.monotonic()
 
     def __call__(self, trainer: Trainer) -> None:
@@ -146,12 +157,16 @@ class _Watch:
         self.moments.look(trainer)  # before a checkpoint says that this step is behind us
         now = time.monotonic()
         stop = stop_requested()
-        if stop or now - self.saved_at >= self.checkpoint_seconds:
+        waits = bool(self.until_step) and trainer.state.step >= self.until_step
+        if stop or waits or now - self.saved_at >= self.checkpoint_seconds:
             checkpoint.save_checkpoint(self.folder / checkpoint.CHECKPOINT, trainer)
             self.saved_at = now
         if stop or now - self.beaten_at >= queue.HEARTBEAT_SECONDS:
             queue.beat(self.folder, "stopped" if stop else "running", trainer.state.step, trainer.n_steps)
             self.beaten_at = now
+        if waits:
+            queue.beat(self.folder, "waiting", trainer.state.step, trainer.n_steps)
+            raise AtRung
         if stop:
             raise Stopped
 

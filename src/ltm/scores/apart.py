@@ -35,7 +35,7 @@ def build(
     Raises:
         StoreError: a run cannot be scored.
     """
-    from ltm.runs.executors.base import Job
+    from ltm.runs.executors.base import Job, raise_for_folder
 
     path = work.path("scores", f"{name}.parquet")
     if not runs:
@@ -49,6 +49,7 @@ def build(
     jobs = [Job(run_id, (str(work.root), run_id, bank)) for run_id in todo]
     for outcome in workers().map(stage.score_run, jobs) if jobs else ():
         if not outcome.ok:
+            raise_for_folder(outcome)
             raise StoreError(f"model {outcome.key} cannot be scored: {outcome.error}", outcome.trace)
         task.advance()
     items = read_bank(work, bank)

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltm import records
-from ltm.errors import StoreError
+from ltm.errors import DamagedError, StoreError
 from ltm.records import Item, Score
 from ltm.scores.plan import Plan
+from ltm.seal import BLANK, is_whole, sealed
 from ltm.store import WorkFolder, write_bytes
 
 VERSION = 3
@@ -67,8 +68,10 @@ def write_answers(path: Path, run_id: str, plan: Plan, logprobs_C: NDArray[np.fl
     # least and greatest value leave NaN out, and DuckDB takes from them that `isnan(logprob)` is never true
     counted = [name for name in schema.names if name != "logprob"]
     marked = table.replace_schema_metadata({_METADATA: mark.encode()})
-    pq.write_table(marked, sink, compression="zstd", write_statistics=counted)
-    write_bytes(path, sink.getvalue().to_pybytes())
+    with pq.ParquetWriter(sink, marked.schema, compression="zstd", write_statistics=counted) as writer:
+        writer.write_table(marked)
+        writer.add_key_value_metadata({"seal": BLANK})
+    write_bytes(path, sealed(sink.getvalue().to_pybytes()))
 
 
 def read_answers(
@@ -83,7 +86,8 @@ def read_answers(
         bank: a or b.
 
     Raises:
-        StoreError: a file is missing, damaged, or belongs to another bank; names it.
+        DamagedError: a file is missing or not what was written.
+        StoreError: a file belongs to another bank; names it.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -93,11 +97,14 @@ def read_answers(
     for row, (run_id, mark) in enumerate(marks.items()):
         path = path_of(work, run_id, bank)
         try:
-            file = pq.ParquetFile(path)
+            data = path.read_bytes()
+            if not is_whole(data):
+                raise DamagedError(path)
+            file = pq.ParquetFile(pa.BufferReader(data))
             found = bytes((file.schema_arrow.metadata or {}).get(_METADATA, b"")).decode()
             table = file.read(["logprob", "n_bytes"])
         except (OSError, pa.ArrowException):
-            raise StoreError(f"{path} is missing or damaged", _AGAIN) from None
+            raise DamagedError(path) from None
         if found != mark or len(table) != n_cells:
             raise StoreError(f"{path} belongs to another bank of items", _AGAIN)
         logprob_RC[row] = table["logprob"].to_numpy()

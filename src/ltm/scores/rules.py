@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 CUT_IS_FINE = ("gain", "bits_per_byte")  # rules whose items stay in when the block size cuts them
-WITHOUT_LOGPROBS = ("generate", "adapt")  # rules whose cells are answered by other means
-WITHOUT_LOGIT = ("bits_per_byte", "adapt", "generate")
+UNASKED = "unasked"  # in place of a rule that has nothing to ask of a model that sees no contexts
+WITHOUT_LOGPROBS = ("generate", "adapt", UNASKED)  # rules whose cells are answered by other means, or not at all
+WITHOUT_LOGIT = ("bits_per_byte", "adapt", "generate", UNASKED)
 LOGIT_LIMIT = 4.0
 TIE_PER_BYTE = 1e-7  # nats; below the noise of float32 sums
 TIE = 1e-5  # nats, of whole log-probabilities
@@ -72,6 +73,8 @@ def answers(rule: str, l_RIc: Array, b_RIc: Array, gold_I: NDArray[np.int64], ne
     if rule == "bits_per_byte":
         bits, size = l_RIc[..., 0] / math.log(2), b_RIc[..., 0]
         return Answers(bits, size, none, none, none, -bits, size)
+    if rule == UNASKED:
+        return Answers(weight * 0, weight * 0, none, none, none, none, weight * 0)
     if rule == "adapt":
         return Answers(l_RIc[..., 0], weight, none, none, none, none, weight * 0)
     if rule == "generate":

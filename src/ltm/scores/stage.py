@@ -98,13 +98,14 @@ def score_all(
     Raises:
         StoreError: one cannot be scored.
     """
-    from ltm.runs.executors.base import Job
+    from ltm.runs.executors.base import Job, raise_for_folder
 
     task = progress.task("scores", n_all, "models")
     task.done = task.skipped = n_all - len(todo)
     cut = {"contexts": 0, "continuations": 0}
     for outcome in workers().map(score_run, [Job(name, (str(work.root), name, bank)) for name in todo]):
         if not outcome.ok:
+            raise_for_folder(outcome)
             raise StoreError(f"model {outcome.key} cannot be scored: {outcome.error}", outcome.trace)
         if not outcome.key.startswith(ENDING):
             cut = {"contexts": outcome.value["cut_contexts"], "continuations": outcome.value["cut_continuations"]}

@@ -96,7 +96,9 @@ def read_shelf(work: WorkFolder, editions: str = "one", among: str | None = None
         raise StoreError(f"{path} is missing", "run the stage that writes it")
     try:
         file = pq.ParquetFile(path, read_dictionary=["features.key_value.key"])
-        shelf = _from_batches(file.iter_batches(_BATCH_BOOKS, columns=_COLUMNS), editions)
+        # by groups: Arrow cannot join maps with numbered names, which a batch over two groups would ask for
+        groups = (file.read_row_group(group, columns=_COLUMNS) for group in range(file.num_row_groups))
+        shelf = _from_batches((batch for table in groups for batch in table.to_batches(_BATCH_BOOKS)), editions)
     except (pa.ArrowException, OSError, KeyError):
         raise StoreError(f"{path} is damaged", "delete the books folder and run the same command again") from None
     return shelf if among is None else _only(shelf, read_ids(among), among)

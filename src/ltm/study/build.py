@@ -8,6 +8,7 @@ marker names.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from ltm.config import Section
 from ltm.errors import LtmError
 from ltm.progress import Progress
-from ltm.runs import queue
+from ltm.runs import index, queue
 from ltm.sets.stage import read_variants, refuse_if_edited, used_books
 from ltm.store import WorkFolder, fingerprint, read_json, write_json
 from ltm.study import budget, clock
@@ -208,16 +209,18 @@ class Builder:
         """Train the runs that are not complete; each run carries its own marker."""
         recipe, recipes = recipe_of(self.rounds.effective()), self.rounds.recipes()
         self.jobs = queue.plan_jobs(self.work, recipe, recipes)
-        if any(queue.read_run(self.work, job.run_id) is None for job in self.jobs):
+        if queue.missing(self.work, self.jobs):
             from ltm.runs.stage import build
+            from ltm.scores.rungs import scores_at
             from ltm.scores.snapshots import plan_moments
 
             plan_moments(self.work, self.settings.scores, recipe.sets.run_tokens, recipe.runs.batch_tokens)
             with self._timed("runs"):
                 for name, own in (recipes or {"": recipe}).items():  # workers keep one shape of model warm at a time
                     if jobs := [job for job in self.jobs if job.recipe == name]:
-                        build(self.work, own, jobs, self._workers(), self.progress)
-        done = [job.run_id for job in self.jobs if queue.read_run(self.work, job.run_id) is not None]
+                        judge = functools.partial(scores_at, self.work, bank=self.settings.scores.bank)
+                        build(self.work, own, jobs, self._workers(), self.progress, judge)
+        done = list(index.complete(self.work, [job.run_id for job in self.jobs]))
         if not done:
             error = next(iter(queue.failures(self.work, self.jobs).values()), "unknown")
             raise LtmError(f"all {len(self.jobs)} runs failed; the first: {error}", "`ltm status STUDY` lists them")

@@ -6,6 +6,7 @@ is loaded only where a card has to be asked about, so that the answer comes in a
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ltm.config import Document
@@ -40,6 +41,7 @@ def findings(settings: StudySettings, document: Document, unread: frozenset[str]
     _check_eval_file(settings, notes)
     _check_context(settings, notes)
     check_trackers(settings, notes)
+    _check_dialogue(settings, notes)
     return notes
 
 
@@ -96,3 +98,17 @@ def _check_eval_file(settings: StudySettings, notes: Notes) -> None:
             notes.problem("evalset.path", problem)
     except InputError as error:
         notes.problem("evalset.path", error.message)
+
+
+def _check_dialogue(settings: StudySettings, notes: Notes) -> None:
+    from ltm.dialogue.conversations import read_file
+
+    if settings.dialogue.path is None or settings.dialogue.top == 0:
+        return
+    try:
+        sum(1 for _ in read_file(Path(settings.dialogue.path)))
+    except ConfigError as error:
+        for problem in error.problems:
+            notes.problem("dialogue.path", problem)
+    except InputError as error:
+        notes.problem("dialogue.path", error.message)

@@ -32,6 +32,12 @@ def check_base(settings: StudySettings, notes: Notes) -> bool:
             _check_packages(settings, notes)
         return True
     folder = Path(base)
+    if not folder.is_dir():
+        text = (
+            f"is {base}, which is not on this disk yet; until it is, this reckons with model.size {settings.model.size}"
+        )
+        notes.warning("model.base", text)
+        return True
     try:
         own = is_own(folder)
         shape = settings.model.shape(0)

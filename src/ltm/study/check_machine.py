@@ -27,7 +27,7 @@ def check_machine(settings: StudySettings, notes: Notes) -> None:
     if found:
         note = notes.problem if found.stops else notes.warning
         note("runs.dtype", f"is {dtype}: {found.reason}; nearest: {found.nearest}", "runs.device")
-    if device == "cpu" and not notes.problems:  # they would change what it takes
+    if device == "cpu" and runs.engine == "native" and not notes.problems:  # they would change what it takes
         _check_memory(settings, dtype, notes)
 
 

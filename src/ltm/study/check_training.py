@@ -32,7 +32,8 @@ def check_training(settings: StudySettings, notes: Notes, files: Mapping[str, in
     shape = settings.model.shape(settings.tokens.vocab_size)
     _check_batches(settings, shape.block_size, notes)
     _check_block(settings, shape.block_size, notes, files)
-    _check_window(settings, shape, notes)
+    if settings.model.base is None:
+        _check_window(settings, shape, notes)
     _check_vocabulary(settings, notes, files)
     sets = settings.sets
     if sets.passage_tokens > sets.book_tokens:

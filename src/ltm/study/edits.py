@@ -30,7 +30,18 @@ from ltm.tokens.tokenizer import identity
 from ltm.units import format_seconds
 
 # Sections that change how results are shown, followed or paid for, never what was trained or drawn.
-_FREE_TO_CHANGE = ("budget", "dashboard", "dialogue", "forecast", "patterns", "scores", "question", "trackers", "overrides", "work")
+_FREE_TO_CHANGE = (
+    "budget",
+    "dashboard",
+    "dialogue",
+    "forecast",
+    "patterns",
+    "scores",
+    "question",
+    "trackers",
+    "overrides",
+    "work",
+)
 # Where files lie and how fast runs are trained; what the files hold is noticed by the stages themselves.
 _WITHOUT_EFFECT = (
     *("runs.workers", "runs.retries", "runs.checkpoint_seconds", "books.path", "books.manifest"),

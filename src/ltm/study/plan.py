@@ -22,7 +22,7 @@ from ltm.config import Section
 from ltm.errors import LtmError
 from ltm.forecast.bill import Costs, Workload, draw_watts, energy_and_money, price
 from ltm.progress import Progress
-from ltm.runs import hardware, queue
+from ltm.runs import hardware, index, queue
 from ltm.sets.shelf import read_shelf
 from ltm.store import WorkFolder, fingerprint, read_json, write_json
 from ltm.study import budget, history, rehearsal
@@ -190,7 +190,7 @@ def _with_runs(settings: StudySettings, work: WorkFolder, costs: Costs, jobs: li
     """Return the costs with the rate of the complete runs, if there are any."""
     chosen = Rounds(settings, work).chosen
     usual = [job for job in jobs if job.recipe == chosen]
-    runs = [run for job in usual if (run := queue.read_run(work, job.run_id)) is not None]
+    runs = list(index.complete(work, [job.run_id for job in usual]).values())
     if not runs:
         return costs
     seconds = sum(run.seconds for run in runs) / len(runs)
@@ -236,7 +236,7 @@ def _workload(
 
 
 def _runs_left(work: WorkFolder, jobs: list[queue.Job]) -> float:
-    waiting = [job.run_id for job in jobs if queue.read_run(work, job.run_id) is None]
+    waiting = queue.missing(work, jobs)
     begun = sum(queue.progress_of(work, run_id) for run_id in waiting)
     return float(len(waiting)) - (0.0 if begun < 0.01 else begun)
 

@@ -166,7 +166,7 @@ def stage_text(name: str, value: dict[str, Any]) -> str:
             how_sure = f"{effect['q']:>6.3f}{'  *' if effect['claimed'] else ''}"
             lines.append(f"{what} {effect['estimate']:>7.2f}  {interval:<16} {how_sure}")
         return "\n".join(
-            [*lines, "effects in seed standard deviations (within sets where no seed noise is known); * = claimed"]
+            [*lines, f"effects in {_units(value)}; * = claimed"]
         )
     lines = []
     for key, item in value.items():
@@ -177,6 +177,12 @@ def stage_text(name: str, value: dict[str, Any]) -> str:
         else:
             lines.append(f"{key}: {item}")
     return "\n".join(lines)
+
+
+def _units(value: dict[str, Any]) -> str:
+    if "scores" in value:
+        return "the units of the given scores"
+    return "seed standard deviations (within sets where no seed noise is known)"
 
 
 def _cut(text: str, width: int) -> str:

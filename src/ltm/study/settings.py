@@ -30,6 +30,13 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dialogue", "dashboard")
 
 
+class RecipeSection(Section):
+    """How a study file is read."""
+
+    toy: bool = False
+    """Shrink it: the same path, small enough for a minute or two on two CPU cores, with nothing to fetch first."""
+
+
 class StudySettings(Section):
     """One question, and everything that is done to answer it."""
 
@@ -59,6 +66,8 @@ class StudySettings(Section):
     """When an ability counts as measured."""
     patterns: PatternsSection = PatternsSection()
     """How sure a finding has to be."""
+    recipe: RecipeSection = RecipeSection()
+    """How this file is read."""
     dialogue: DialogueSection = DialogueSection()
     """What the best models learn besides."""
     dashboard: DashboardSection = DashboardSection()
@@ -77,7 +86,12 @@ class StudySettings(Section):
         model = data.get("model") if isinstance(data, dict) else None
         base = model.get("base") if isinstance(model, dict) else None
         tokens = data.get("tokens") or {} if isinstance(data, dict) else {}
-        if not isinstance(base, str) or not isinstance(tokens, dict) or tokens.get("tokenizer") is not None:
+        if (
+            not isinstance(base, str)
+            or not Path(base).is_dir()
+            or not isinstance(tokens, dict)
+            or tokens.get("tokenizer") is not None
+        ):
             return data
         return {**data, "tokens": {**tokens, "tokenizer": str(base_tokenizer(Path(base)))}}
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from ltm.errors import LtmError
-from ltm.runs import queue
+from ltm.runs import index, queue
 from ltm.sets.stage import read_variants, used_books
 from ltm.store import WorkFolder, fingerprint
 from ltm.study.rounds import Rounds
@@ -97,8 +97,8 @@ def _walk(settings: StudySettings, work: WorkFolder) -> tuple[list[str], list[qu
             continue
         if name == "runs":
             jobs = rounds.jobs(read_variants(work), identity(work), read_shards(work))
-            done = [job.run_id for job in jobs if queue.read_run(work, job.run_id) is not None]
-            if jobs and len(done) == len(jobs):
+            done = list(index.complete(work, [job.run_id for job in jobs]))
+            if jobs and not queue.missing(work, jobs):
                 outputs[name] = fingerprint(done)
             continue
         try:

@@ -40,6 +40,7 @@ def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
     states = queue.states(work, [job.run_id for job in jobs])
     for state in states.values():
         counts[state] += 1
+    n_ended = len(queue.stopped_for_good(work, states))
     complete = list(index.briefs(work, [run_id for run_id, state in states.items() if state == "complete"]).values())
     rounds = round_states(settings, work, states)
     to_come = sum(row["runs"] for row in rounds if row["state"] == "to come")
@@ -47,7 +48,7 @@ def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
     for name in STAGES:  # what was made from runs that are not all there is not done
         if name in _BEFORE_RUNS or name == "runs" or "runs" in done:
             grows = to_come and name not in _SAME_IN_ALL_ROUNDS
-            done += [name] if not grows and _stage_done(work, name, counts, len(jobs)) else []
+            done += [name] if not grows and _stage_done(work, name, counts, len(jobs), n_ended) else []
     seconds = sum(elapsed.values()) + _other_seconds(timings, elapsed, running)
     forecast = _read(work, "forecast.json") or {}
     left = _left(work, _Queue(states, complete, to_come), done, forecast, elapsed)
@@ -58,6 +59,7 @@ def status(settings: StudySettings, work: WorkFolder) -> dict[str, Any]:
         "stages": {name: "complete" if name in done else "waiting" for name in STAGES},
         "working_on": current["stage"] if current and running else None,
         "runs": counts,
+        "stopped_for_good": n_ended,
         "rounds": rounds,
         "paused": is_paused(work),
         "failed": queue.failures(work, jobs, states),
@@ -106,9 +108,9 @@ def _other_seconds(timings: dict[str, Any], elapsed: dict[str, float], running: 
     return other
 
 
-def _stage_done(work: WorkFolder, name: str, counts: dict[str, int], n_jobs: int) -> bool:
+def _stage_done(work: WorkFolder, name: str, counts: dict[str, int], n_jobs: int, n_ended: int) -> bool:
     if name == "runs":
-        return n_jobs > 0 and counts["complete"] + counts["failed"] == n_jobs
+        return n_jobs > 0 and counts["complete"] + counts["failed"] + n_ended == n_jobs
     return work.output_of(name) is not None
 
 

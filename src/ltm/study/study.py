@@ -12,7 +12,7 @@ from typing import Any
 
 from ltm import config
 from ltm.config import Document
-from ltm.errors import ConfigError, StoreError
+from ltm.errors import ConfigError, InputError, StoreError
 from ltm.progress import Progress
 from ltm.runs import queue
 from ltm.runs.queue import Recipe
@@ -56,7 +56,27 @@ class Study:
         """Return the bill before the meal: time, disk, memory, energy, money, and what the study can find out."""
         from ltm.study.plan import plan
 
+        self._need_base()
         return plan(self.settings, self.work, progress or Progress(quiet=True))
+
+    def plan_card(self, gpu: str, gpus: int = 1) -> dict[str, Any]:
+        """Return what the study takes on cards of one kind that need not be here; see `ltm.study.plan_card`."""
+        from ltm.study.plan_card import plan_card
+
+        return plan_card(self.settings, gpu, gpus)
+
+    def _need_base(self) -> None:
+        """Complain where the base model is not on this disk.
+
+        Raises:
+            InputError: it is not.
+        """
+        model = self.settings.model
+        if model.base is not None and not model.is_here:
+            raise InputError(
+                f"model.base {model.base} is not on this disk",
+                "download it there; `ltm plan STUDY --gpu CARD` needs no base, --set recipe.toy=true makes a small one",
+            )
 
     def status(self) -> dict[str, Any]:
         """Return states, time left and time spent, from the work folder alone."""
@@ -101,6 +121,7 @@ class Study:
         notes = self.notes()
         if notes.problems:
             raise ConfigError(notes.problems, "`ltm check STUDY` lists the same")
+        self._need_base()
         for warning in notes.warnings:
             progress.say(f"warning: {warning}")
 
@@ -170,15 +191,24 @@ def load(
     """
     original = config.read_yaml(find_study(path))
     given = config.parse_overrides(overrides)
-    document = config.apply_overrides(original, given)
+    document = _shrunk(config.apply_overrides(original, given))
     settings = _validated(document)
     folder = _work_folder(settings, work)
     folder.check_version()
     if recorded and not given and (stored := _stored(folder)):
         given = dict(stored.get("overrides", {}))
-        document = config.apply_overrides(original, given)
+        document = _shrunk(config.apply_overrides(original, given))
         settings = _validated(document)
     return Study(settings, document, folder, given)
+
+
+def _shrunk(document: Document) -> Document:
+    """Return the document of a toy study where it asks for that."""
+    from ltm.study import toy
+
+    if not toy.wanted(document.data):
+        return document
+    return Document(toy.shrink(document.data), document.positions, document.path)
 
 
 def recorded(work: WorkFolder) -> Study:

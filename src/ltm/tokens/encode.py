@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltm.books.catalogue import TextStore
+from ltm.books.parallel import follow_parent
 from ltm.store import WorkFolder
 from ltm.tokens.token_file import Encoded, token_dtype
 from ltm.tokens.tokenizer import Tokenizer, load
@@ -71,17 +69,9 @@ _here: list[tuple[TextStore, Tokenizer]] = []  # of a worker process
 
 
 def _start(root: Path, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    follow_parent(parent)
     work = WorkFolder(root)
     _here.append((TextStore(work), load(work)))
-
-
-def _leave_with(parent: int) -> None:
-    """End this process when the parent was killed: its queue would be waited on for ever."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _encode_batch(batch: list[Wanted]) -> list[Encoded]:

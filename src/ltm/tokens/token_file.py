@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from ltm.errors import StoreError
+from ltm.errors import DamagedError, StoreError
+from ltm.seal import check_file, file_digest, sidecar
 from ltm.store import WorkFolder, read_json, store_error, write_json, write_text
 from ltm.tokens.index import IndexRows, read_index
 
@@ -56,8 +57,9 @@ class TokenFile:
     def __enter__(self) -> TokenFile:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            if not self._is_ours():
+            if not self._is_ours() or not self._is_whole():
                 self._clear()
+            sidecar(self._bin).unlink(missing_ok=True)  # it fits the file as it is, which is about to grow
             self._recall()
             self._data = open(self._bin, "ab")
             self._data.truncate(self._end * self._width)
@@ -103,6 +105,7 @@ class TokenFile:
         if 2 * sum(self.rows.counts[row] for row in kept) < self._end:
             self._compact(kept)
             kept = list(range(len(kept)))
+        write_text(sidecar(self._bin), file_digest(self._bin) + "\n")
         self.rows.write(self._index, kept)
         self._lines.truncate(0)
         return [[self.rows.ids[row], self.rows.counts[row]] for row in kept]
@@ -112,6 +115,13 @@ class TokenFile:
             return bool(read_json(self._header) == self._made_from)
         except StoreError:
             return False
+
+    def _is_whole(self) -> bool:
+        try:
+            check_file(self._bin)
+        except DamagedError:
+            return False
+        return True
 
     def _clear(self) -> None:
         """Forget tokens of another tokenizer; the index goes first, so that it never names what is not there."""

@@ -93,9 +93,18 @@ def load(work: WorkFolder) -> Tokenizer:
     Raises:
         StoreError: it is missing or damaged.
     """
+    return from_folder(work.path("tokens"))
+
+
+def from_folder(folder: Path) -> Tokenizer:
+    """Load the tokenizer of a folder: `tokenizer.json`, and `tokenizer_config.json` where others have trained it.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
     from tokenizers import Tokenizer as Backend
 
-    path = work.path("tokens", "tokenizer.json")
+    path = folder / "tokenizer.json"
     try:
         text = path.read_text(encoding="utf-8")
         json.loads(text)
@@ -103,7 +112,7 @@ def load(work: WorkFolder) -> Tokenizer:
         raise StoreError(f"{path} is missing", "run `ltm tokens STUDY`") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise StoreError(f"{path} is damaged", "delete the tokens folder and run again") from None
-    beside = work.path("tokens", adopted.CONFIG)  # of a tokenizer that others have trained
+    beside = folder / adopted.CONFIG  # of a tokenizer that others have trained
     if not beside.exists():
         return Tokenizer(Backend.from_str(text))
     start = adopted.start_token(text, beside.read_text(encoding="utf-8"))

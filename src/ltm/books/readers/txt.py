@@ -25,6 +25,7 @@ _FREQUENT = frozenset("оеаинтсрвлкмдпу")  # 15 lower-case letters
 _WESTERN = frozenset("àáâäãåæçèéêëìíîïñòóôöõøœùúûüÿßÀÁÂÄÅÆÇÈÉÊËÍÎÏÑÓÔÖØŒÙÚÛÜŸ“”‘’«»–—…¿¡°§©£½¼¾·º\xa0")
 _OTHERS = ("cp1252", "cp1250", "cp1253", "cp1254", "cp1255", "cp1257", "latin-1", "gb18030", "big5", "shift_jis")
 _SAMPLE_BYTES = 65_536
+_TAG = re.compile(rb"<[A-Za-z/!?][^<>]{0,500}>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\ufffd]")
 _BINARY_SHARE = 0.02  # control characters above this share: not a text
 
@@ -57,6 +58,8 @@ def decode(data: bytes) -> str:
 
 def _guess(data: bytes) -> str:
     sample = data[:_SAMPLE_BYTES]
+    if sample.lstrip()[:1] == b"<":
+        sample = _TAG.sub(b"", data[: 4 * _SAMPLE_BYTES])[:_SAMPLE_BYTES]  # Latin tags hide what the text is written in
     wide = _guess_wide(sample)
     if wide:
         return wide

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ltm.errors import DamagedError, LtmError
+from ltm.errors import DamagedError, DiskError, LtmError, StoreError
 
 STOPPED_EXIT = 75  # of a worker that was asked to stop and had nothing to lose (EX_TEMPFAIL)
 GRACE_SECONDS = 10.0  # to write a checkpoint when asked to stop
@@ -55,6 +55,24 @@ class Outcome:
     def ok(self) -> bool:
         """Whether the job has a value."""
         return not self.error
+
+
+def raise_for_folder(outcome: Outcome) -> None:
+    """Raise where a job failed by the work folder and not by its own fault: no other job would fare better.
+
+    Raises:
+        DamagedError: a file is damaged or gone.
+        DiskError: the disk is full.
+        StoreError: the folder cannot be used.
+    """
+    if outcome.damaged:
+        path = Path(outcome.damaged)
+        raise DamagedError(path, missing=not path.exists())
+    message, _, hint = outcome.error.partition("\n  hint: ")
+    if outcome.kind == "DiskError":
+        raise DiskError(message, hint)
+    if outcome.kind == "StoreError":
+        raise StoreError(message, hint)
 
 
 class Executor(Protocol):

@@ -24,7 +24,7 @@ from ltm.store import WorkFolder, cache_folder, write_bytes
 
 PART_BYTES = 64 << 20  # of one piece of a large file on its way
 _SHARED = ("sets", "tokens", "evalset")  # stages whose files every job may read
-_OF_RUNS = ("jobs.json", "micro_batch.json")
+_BY_RUN = ("runs", "scores")  # stages with something for each run; what lies beside is for all
 _OWN_STAY = (HEARTBEAT, LOG)  # of a run: nothing that another machine could use
 
 
@@ -52,7 +52,8 @@ class Inputs:
     def of(self, key: str) -> list[Input]:
         """Return the inputs of the job of one run."""
         names = [name for stage in _SHARED for name in self._below(stage)]
-        names += [f"runs/{name}" for name in _OF_RUNS]
+        for stage in _BY_RUN:
+            names += [f"{stage}/{path.name}" for path in sorted(self._work.path(stage).glob("[!.]*.json"))]
         names += [n for n in self._below(f"runs/{key}") if n.rpartition("/")[2] not in _OWN_STAY]
         names += self._below("runs/recipes")
         found = []

@@ -35,7 +35,7 @@ class ArrayTask:
         """Work on the study; returns the exit code of `ltm run`."""
         self.process = subprocess.Popen([sys.executable, "-m", "ltm.cli", *self.arguments])
         code = self.process.wait()
-        if code not in (0, 1, 3):  # done, some runs failed, budget reached
+        if code not in (0, 1, 3, 130):  # done, some runs failed, budget reached, stopped
             raise RuntimeError(f"ltm {' '.join(self.arguments)} ended with exit code {code}")
         return code
 
