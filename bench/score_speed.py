@@ -59,7 +59,8 @@ def main() -> None:
         f"torch {torch.__version__}, one thread"
     )
     print(
-        f"{len(items)} items, {cells} cells ({cells / len(items):.2f} an item), {plan.n_input_tokens:,} tokens one by one, "
+        f"{len(items)} items, {cells} cells ({cells / len(items):.2f} an item), "
+        f"{plan.n_input_tokens:,} tokens one by one, "
         f"{plan.rows.tokens_RW.size:,} packed; {plan.n_cut_contexts} contexts cut; planned in {planned:.1f} s CPU"
     )
     model = GPT(config)
@@ -128,7 +129,7 @@ def _training(config: Any, vocab_size: int, compiled: bool) -> Callable[[], floa
     x, y = tokens[:-1].view(-1, config.block_size), tokens[1:].view(-1, config.block_size)
     one = torch.ones(())
 
-    def call(n_steps: int = 4) -> float:
+    def call(n_steps: int = 2) -> float:
         began = time.process_time()
         for _ in range(n_steps):
             _, gradients = engine.gradients(x, y, one, None)

@@ -23,7 +23,7 @@ WORKERS = 3
 
 def measure(pool, jobs: int, seconds: float) -> float:  # type: ignore[no-untyped-def]
     """Return the overhead of warm workers as a share."""
-    list(pool.map(time.sleep, [Job(f"warm-{i}", (1.0,)) for i in range(WORKERS)]))
+    list(pool.map(time.sleep, [Job(f"warm-{i}", (5.0,)) for i in range(2 * WORKERS)]))  # all of them are up then
     began = time.monotonic()
     outcomes = list(pool.map(time.sleep, [Job(str(i), (seconds,)) for i in range(jobs)]))
     assert all(outcome.ok for outcome in outcomes)
@@ -44,7 +44,6 @@ def main() -> None:
             found["local"].append(measure(pool, options.jobs, options.seconds))
         if options.ray:
             from emulated_ray import ray_cluster
-
             from ltm.runs.executors.ray import RayExecutor
             from ltm.runs.section import RunsSection
 

@@ -182,8 +182,9 @@ class Disturbed:
         self.note(what="full disk", exit=code)
 
     def _damaged_file(self, process: subprocess.Popen[bytes], _moments: faults.Moments) -> None:
-        """Stop the study hard, and damage a file before the next start."""
-        if self._pass(process, self.rng.uniform(1.0, 8.0)):
+        """Stop the study hard, and damage a file before the next start; the last is left for the finished study."""
+        begun = (self.work / "runs" / "jobs.json").exists() and self.left["damaged file"] > 1
+        if self._pass(process, self.rng.uniform(1.0, 8.0)) and begun:
             faults.kill(process.pid)
             process.wait()
             self._damage()

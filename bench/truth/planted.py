@@ -121,11 +121,15 @@ def glossary(text: str, key: dict[int, str]) -> str:
 
 
 def _write(target: Path, rows: list[tuple[str, str, str]]) -> None:
+    """Write the library once: a study notices files that are written anew."""
+    done = target / "manifest.csv"
+    if done.exists():
+        return
     target.mkdir(parents=True, exist_ok=True)
-    with open(target / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+    for number, (_, _, text) in enumerate(rows):
+        (target / f"{number:03d}.txt").write_text(text, encoding="utf-8")
+    with open(target / ".manifest.tmp", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "language", "title", "author"])
-        for number, (title, author, text) in enumerate(rows):
-            name = f"{number:03d}.txt"
-            (target / name).write_text(text, encoding="utf-8")
-            table.writerow([name, "en", title, author])
+        table.writerows([f"{number:03d}.txt", "en", title, author] for number, (title, author, _) in enumerate(rows))
+    (target / ".manifest.tmp").replace(done)

@@ -54,7 +54,7 @@ def run(name: str, work: Path, library: Path, held_out: list[str], changes: dict
     """Start or go on with one of the two studies."""
     settings = {**SHARED, **changes, "name": name, "books.path": str(library), "books.held_out_authors": held_out}
     study = ltm.load("demo", settings, work=str(work / name))
-    result = study.run(until=until, progress=Progress())
+    result = study.run(until=until, progress=Progress(), accept_changes=True)
     if result["failed_runs"]:
         raise SystemExit(f"{len(result['failed_runs'])} runs failed: {result['failed_runs']}")
     return study

@@ -11,11 +11,13 @@ TABLES = {
     "books": "books/catalogue.parquet",
     "rejected": "books/rejected.parquet",
     "variants": "sets/variants.parquet",
+    "clusters": "sets/clusters.parquet",
     "shards": "tokens/shards.parquet",
     "items": "evalset/bank_*.parquet",
     "runs": "runs/*/run.json",
     "scores": "scores/" + "?" * 12 + ".parquet",  # run ids have 12 characters
     "measures": "scores/measures.parquet",
+    "confirmed": "scores/confirmed.parquet",
     "reliability": "scores/reliability.parquet",
     "effects": "patterns/effects.parquet",
     "ranking": "patterns/ranking.parquet",

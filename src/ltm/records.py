@@ -42,7 +42,7 @@ class Book:
     n_bytes: int  # UTF-8 bytes of the clean text
     chapter_starts: list[int]  # character offsets into the clean text, ascending, the first is 0
     features: dict[str, float] = field(default_factory=dict)
-    unit: str = ""  # what counts as one in statistics: book_id of the first edition or translation; "" = the book itself
+    unit: str = ""  # one in statistics: book_id of the first edition or translation; "" = the book itself
     scene_starts: list[int] = field(default_factory=list)  # character offsets, ascending; every chapter opens a scene
     removed: dict[str, int] = field(default_factory=dict)  # characters that each step of cleaning took away
     quality: float = 0.0  # computed score, 0 to 1 (see `ltm.books.quality`)
@@ -209,7 +209,7 @@ class Reliability:
     admitted: bool
     reason: str  # why it was not admitted, empty otherwise
     metric: str = "margin"  # what the figures above are about
-    unigram: float = math.nan  # accuracy of a model that knows words and no order (value, where the rule has no accuracy)
+    unigram: float = math.nan  # accuracy of a model that knows words and no order (value, where there is no accuracy)
     ngram: float = math.nan  # the same of a 5-gram model of the same tokens
     ending: float = math.nan  # the same of trained models that see the options without their context
     z_over_ngram: float = math.nan  # how clearly the runs are better than the 5-gram models

@@ -27,7 +27,8 @@ from ltm.seal import BLANK, check_file, is_whole, sealed
 Row = TypeVar("Row")
 _SEAL = "seal"  # the key of a JSON file's digest of itself; nobody sees it but who opens the file
 FORMAT = 1  # of the work folder; a newer one is refused
-_STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dialogue")  # folders that may be a user's own
+# folders that may be a user's own
+_STAGES = ("books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dialogue")
 
 
 def fingerprint(value: Any, length: int = 16) -> str:

@@ -49,12 +49,13 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range", "")
         condition = self.headers.get("If-Range")
         if wanted.startswith("bytes=") and (condition is None or condition == tag):
-            start = int(wanted[6:].split("-")[0])
+            first, _, last = wanted[6:].partition("-")
+            start, end = int(first), min(int(last or len(body)), len(body) - 1)
             if start >= len(body):
                 self.answer(416, b"", {"Content-Range": f"bytes */{len(body)}"})
                 return
-            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-            self.answer(206, body[start:], headers)
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
+            self.answer(206, body[start : end + 1], headers)
             return
         self.answer(200, body, headers)
 
@@ -361,10 +362,10 @@ def _tree(server: SourceServer, files: dict[str, bytes], page_size: int) -> Call
     return tree
 
 
-def parquet(rows: list[dict[str, Any]]) -> bytes:
+def parquet(rows: list[dict[str, Any]], group_rows: int = 1_000_000) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), sink)
+    pq.write_table(pa.Table.from_pylist(rows), sink, row_group_size=group_rows)
     return sink.getvalue()

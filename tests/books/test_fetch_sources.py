@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -30,8 +31,9 @@ from source_server import (
 from source_server import gutenberg as serve_gutenberg
 from source_server import hub as serve_hub
 
-from ltm.books.fetch import corpus, gutenberg, hub, plan
+from ltm.books.fetch import corpus, fetching, gutenberg, hub, plan
 from ltm.books.fetch.client import Client, Manners, SourceError
+from ltm.books.fetch.mix import read_recipe
 from ltm.books.fetch.record import open_record
 from ltm.books.folder import list_files
 from ltm.books.manifest import read_manifest
@@ -166,6 +168,31 @@ def test_a_source_that_gives_nothing_any_more_ends_the_fetch(server, fetch, tmp_
     assert fetch("gutenberg", "--language", "ru") == 1
     assert "3 files in a row could not be fetched" in capsys.readouterr().err
     assert [row["source"] for row in manifest(tmp_path)] == ["gutenberg:6"]
+
+
+def test_a_silent_host_is_not_asked_for_every_spelling_of_a_name(server, fetch, tmp_path) -> None:
+    for n in range(9, 25):
+        server.special[f"/cache/epub/{n}/pg{n}.txt"] = always(status(500))
+    fetch("gutenberg", "--language", "ru")
+    assert len(server.asked("/cache/epub/9/pg9.txt")) == 5
+    assert server.asked("/0/9/9-0.txt") == []
+
+
+def test_an_interrupt_keeps_what_came(server, fetch, tmp_path, monkeypatch) -> None:
+    original, came = fetching.download, []
+
+    def interrupted(*arguments):
+        if len(came) == 2:
+            raise KeyboardInterrupt
+        came.append(arguments)
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching, "download", interrupted)
+        assert fetch("gutenberg", "--language", "ru") == 130
+    assert [row["source"] for row in manifest(tmp_path)] == ["gutenberg:6", "gutenberg:9"]
+    assert fetch("gutenberg", "--language", "ru") == 0
+    assert len(manifest(tmp_path)) == 7
 
 
 def test_before_anything_is_fetched_it_says_what_it_takes(server, fetch, tmp_path, capsys) -> None:
@@ -354,6 +381,27 @@ def test_more_of_a_dataset_is_added_to_what_is_there(server, fetch, tmp_path) ->
     assert len(again) == 3  # two shards were whole
 
 
+@pytest.mark.parametrize("gives_parts", [True, False])
+def test_of_a_large_table_only_the_wanted_part_is_read(server, fetch, tmp_path, capsys, gives_parts) -> None:
+    rng = random.Random(3)
+    rows = [{"text": f"{n} " + rng.randbytes(1500).hex(), "more": rng.randbytes(900).hex()} for n in range(2500)]
+    body = parquet(rows, group_rows=50)
+    serve_hub(server, "me/large", {"train.parquet": body})
+    store = f"/store/{hashlib.sha256(body).hexdigest()}"
+    if not gives_parts:
+        server.special[store] = lambda handler: handler.answer(200, body)
+    assert fetch("hf:me/large", "--tokens", "100k", "--form", "documents", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["estimate"]["bytes"] < len(body)
+    table = pq.read_table(tmp_path / "library" / manifest(tmp_path)[0]["file"])
+    assert table.column("text").to_pylist() == [row["text"] for row in rows[: table.num_rows]]
+    assert 400_000 <= said["sources"][0]["bytes"] < 410_000
+    ranges = [h["range"][6:].split("-") for h in server.asked(store) if "range" in h]
+    read = sum(int(end) - int(start) + 1 for start, end in ranges)
+    assert len(ranges) == len(server.asked(store)) if gives_parts else len(server.asked(store)) == 2
+    assert read < len(body) / 2
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -480,3 +528,12 @@ def test_everything_wrong_with_a_recipe_is_said_with_its_line(server, fetch, tmp
     assert f"{path}:1:1: `tokens`" in said
     assert f"{path}:3:5: `sources.0.source` must be gutenberg" in said
     assert f"{path}:4:5: unknown key `sources.0.wieght`; did you mean `weight`?" in said
+
+
+def test_the_recipe_in_the_docs_is_one(tmp_path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "fetch.md").read_text(encoding="utf-8")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    recipe = read_recipe(path)
+    assert recipe.tokens == 10_000_000_000
+    assert sum(recipe.share_bytes(part) for part in recipe.sources) == pytest.approx(40e9, rel=1e-6)

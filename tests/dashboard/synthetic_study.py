@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ltm.records import Book, Effect, Item, Measure, Ranked, Rejected, Reliability, Run, Shard, Variant
+from ltm.records import Book, Effect, Gain, Item, Measure, Ranked, Rejected, Reliability, Run, Shard, Tuned, Variant
 from ltm.store import WorkFolder, as_json, fingerprint, write_json, write_rows
 
 WORDS = [
@@ -292,7 +292,13 @@ def write_study(
     write_rows(work.path("scores", "measures.parquet"), measures, Measure)
     write_rows(work.path("scores", "reliability.parquet"), reliability, Reliability)
     write_rows(work.path("patterns", "effects.parquet"), effects, Effect)
-    write_rows(work.path("patterns", "ranking.parquet"), make_ranking(runs, rng), Ranked)
+    ranking = make_ranking(runs, rng)
+    write_rows(work.path("patterns", "ranking.parquet"), ranking, Ranked)
+    tuned = [Tuned(r.run_id, r.place, "full", 900, 90, 56, 3.1, 2.1, 1.8, 40.0) for r in ranking[:3]]
+    write_rows(work.path("dialogue", "tuned.parquet"), tuned, Tuned)
+    gains = [Gain(t.run_id, "linking", f, 0.01, 0.02, 0.4, 0.6, 0.7) for t in tuned for f in ("L1", "L2")]
+    gains += [Gain(t.run_id, "fluency", "F0", -2.1, -2.2, -1.5, float("nan"), float("nan")) for t in tuned]
+    write_rows(work.path("dialogue", "gains.parquet"), gains, Gain)
     write_json(work.path("patterns", "findings.json"), make_findings(effects))
     measured = {"books": 6.1, "sets": 0.8, "tokens": 15.0, "runs": sum(r.seconds for r in runs), "scores": n_runs * 1.3}
     write_json(work.path("timings.json"), {"stages": measured | {"patterns": 22.0}})

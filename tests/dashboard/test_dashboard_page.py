@@ -139,6 +139,8 @@ FILES = [
     "patterns/effects.parquet",
     "patterns/ranking.parquet",
     "patterns/findings.json",
+    "dialogue/tuned.parquet",
+    "dialogue/gains.parquet",
     "forecast.json",
     "timings.json",
 ]

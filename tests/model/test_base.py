@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_base import make_base
 
 from ltm.errors import InputError
 from ltm.model import base
 from ltm.model.section import ModelSection
+from tiny_base import make_base
 
 
 @pytest.fixture(scope="module")

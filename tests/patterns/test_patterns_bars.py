@@ -225,3 +225,29 @@ def test_bits_per_byte_add_up_in_the_mixing_laws_form_only_where_they_do():
     truth, found = true_book_effects(planted, rows.books), estimate_effects(law, rows.books, 0.1, 99, 1).effects
     pairs = np.array([(e.estimate, truth[e.name]) for e in found if e.kind == "book"])
     assert np.corrcoef(pairs.T)[0, 1] > 0.98
+
+
+def test_scores_without_noise_give_exact_books_and_nothing_that_is_no_number():
+    planted = Planted(20, 10, n_single=40, n_seeds=6, n_order=6, n_gaps=6, book_effects={0: 1.0, 1: -1.0})
+    rows = simulate(planted, 1)
+    of_run = {r.run_id: next(v for v in rows.variants if v.variant_id == r.variant_id) for r in rows.runs}
+    exact = [
+        dataclasses.replace(m, value=0.1 + 0.02 * true_mean(planted, rows.books, of_run[m.run_id]))
+        for m in rows.measures
+    ]
+    found = estimate_effects(make_table(dataclasses.replace(rows, measures=exact)), rows.books, 0.1, 199, 1)
+    values = np.array([[e.estimate, e.se, e.low, e.high, e.p, e.q, e.lfsr] for e in found.effects])
+    assert np.isfinite(values).all()
+    assert {e.name for e in found.effects if e.kind == "book" and e.claimed} == {"book00000", "book00001"}
+
+
+def test_a_book_that_its_arm_alone_tells_of_has_no_effect():
+    """All sets with one book were drawn by another template: it cannot be told from the template."""
+    rows = simulate(Planted(10, 5, n_single=40, n_seeds=0, n_order=0, n_gaps=0), 1)
+    marked = [
+        dataclasses.replace(v, template="seeds" if "book00001" in v.book_ids else "single") for v in rows.variants
+    ]
+    found = estimate_effects(make_table(dataclasses.replace(rows, variants=marked)), rows.books, 0.1, 199, 1)
+    names = {e.name for e in found.effects if e.kind == "book"}
+    assert "book00001" not in names
+    assert len(names) == 9

@@ -228,6 +228,7 @@ def test_expected_accuracy_counts_only_what_books_add_up_to():
     assert accuracy["sets"] < 0.6
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_take_seconds():
     planted = Planted(200, 100, n_single=1000, n_seeds=0, n_order=0, n_gaps=0, book_effects={0: 1.0})
     rows = simulate(planted, 1)

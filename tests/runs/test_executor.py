@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ltm.errors import DiskError, TrainError
-from ltm.runs.executors.base import CRASHED, KILLED, OVER_MEMORY
+from ltm.errors import DamagedError, DiskError, StoreError, TrainError
+from ltm.runs.executors.base import CRASHED, KILLED, OVER_MEMORY, Outcome, nothing_to_lose, raise_for_folder
 from ltm.runs.executors.deaths import Deaths
 from ltm.runs.executors.local import Job, LocalExecutor, stop_requested
+from ltm.runs.free_disk import DiskGuard, bytes_under_way
+from ltm.store import WorkFolder
 
 
 def square(x):
@@ -223,3 +225,60 @@ def test_busy_workers_are_asked_before_they_are_ended(tmp_path):
             time.sleep(0.02)
         assert worker_started
     assert path.read_text() == "stopped"
+
+
+def compiling(path):
+    with nothing_to_lose(lambda: Path(path).write_text("farewell")) as begun:
+        Path(path).write_text("compiling")
+        for _ in range(600):  # a call into compiled code that does not look whether it should stop
+            time.sleep(0.1)
+        begun()
+
+
+def test_a_worker_that_compiles_ends_at_once_when_asked(tmp_path):
+    path = tmp_path / "f"
+
+    def leave():
+        if path.exists():
+            raise KeyboardInterrupt
+
+    pool = LocalExecutor(1)
+    pool.on_tick = leave
+    with pytest.raises(KeyboardInterrupt):
+        list(pool.map(compiling, [Job("a", (str(path),))]))
+    began = time.monotonic()
+    pool.close()
+    assert time.monotonic() - began < 5
+    assert path.read_text() == "farewell"
+
+
+def test_a_disk_that_is_nearly_full_stops_the_work_in_words(tmp_path):
+    work = WorkFolder(tmp_path)
+    DiskGuard(work, "auto", 0.0)()
+    with pytest.raises(DiskError, match=r"nearly full: .* have to stay free \(runs.free_disk\)"):
+        DiskGuard(work, 10**18, 0.0)()
+    with pytest.raises(DiskError):
+        DiskGuard(work, "auto", bytes_under_way(10**17, 2))()
+
+
+def test_full_disks_and_damaged_files_are_nobodys_fault():
+    pairs = [("DiskError", DiskError), ("StoreError", StoreError)]
+    for kind, expected in pairs:
+        with pytest.raises(expected, match="what happened"):
+            raise_for_folder(Outcome("a", error="what happened\n  hint: do this", kind=kind))
+    with pytest.raises(DamagedError, match="is missing"):
+        raise_for_folder(Outcome("a", error="x", kind="DamagedError", damaged="/nowhere/x"))
+    raise_for_folder(Outcome("a", error="its own", kind="TrainError"))
+
+
+def hang_once(path):
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return "done"
+
+
+def test_a_worker_that_gives_no_sign_of_life_is_ended_and_its_job_done(tmp_path):
+    with LocalExecutor(1, stall_seconds=1.5) as pool:
+        job = Job("a", (str(tmp_path / "began"),), pulse=str(tmp_path / "pulse"))
+        assert [o.value for o in pool.map(hang_once, [job])] == ["done"]

@@ -109,7 +109,7 @@ def test_endings_keep_the_options_and_lose_the_context():
         item("pair", ["", ""], ["ab", "ba"]),
     ]
     bare = endings(bank)
-    assert [b.rule for b in bare] == ["likelihood", "likelihood", "pair", "generate", "generate", "generate"]
+    assert [b.rule for b in bare] == ["likelihood", "likelihood", "pair", "unasked", "unasked", "unasked"]
     assert all(not any(b.contexts) for b in bare[:3])
     assert [(len(b.contexts), b.gold) for b in bare[:3]] == [(2, 1), (3, 2), (2, 1)]
 

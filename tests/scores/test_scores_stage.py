@@ -107,6 +107,16 @@ def test_scores_to_reliability_and_the_same_bytes_again(work):
     assert stage.report(work)["n_runs"] == 4
 
 
+def test_items_without_contexts_are_not_asked_of_endings(work):
+    score_all(work)
+    stage.condense(SECTION, work, runs(), Progress(quiet=True))
+    rows = {r.family: r for r in read_rows(work.path("scores", "reliability.parquet"), Reliability) if r.family != "*"}
+    assert np.isnan([rows["L1"].ending, rows["F0"].ending]).all()
+    assert np.isfinite([rows["L1"].ngram, rows["L1"].unigram, rows["F0"].ngram]).all()
+    assert 0 <= rows["L1"].ngram <= 1
+    assert rows["F0"].ngram > rows["F0"].chance  # words are more than nothing
+
+
 def test_untrained_model_is_near_a_uniform_one(work):
     score_all(work)
     stage.condense(SECTION, work, runs(), Progress(quiet=True))

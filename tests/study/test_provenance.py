@@ -87,6 +87,13 @@ def test_a_new_tokenizer_is_named(study, made):
     assert any(line.startswith("cuts: ") for line in changed)
 
 
+def test_a_queue_that_is_older_than_rebuilt_tokens_is_still_explained(study, made):
+    new = study(**{"tokens.vocab_size": 500})
+    new.run(until="tokens", progress=Progress(quiet=True), accept_changes=True)  # stopped before the runs
+    known = provenance.origins(new.work)
+    assert all(known[job.run_id].recomputed == job.run_id for job in made.jobs())
+
+
 def test_an_edited_recipe_is_noticed(study):
     same = study()
     run_id = same.jobs()[0].run_id

@@ -205,6 +205,35 @@ def test_until_a_stage_stops_there_in_the_round_that_is_under_way(tmp_path):
         assert study.status()["stages"]["runs"] == "waiting"
 
 
+def test_the_study_goes_on_with_the_recipe_that_the_pilot_chose(tmp_path, monkeypatch):
+    """The pilot is made to choose; which recipe is really the best is a matter of the machine."""
+    from ltm.study import pilot
+
+    learn = pilot.learn
+    monkeypatch.setattr(pilot, "learn", lambda *arguments: {**learn(*arguments), "recipe": "recipe 1"})
+    shares = {"pilot": 0.6, "exploration": 0.4, "adaptive": 0, "confirmation": 0}
+    changes = {
+        **{f"rounds.shares.{name}": share for name, share in shares.items()},
+        "sets.count": 40, "rounds.pilot.slow_lr": False,
+        "rounds.pilot.recipes": [{"runs.lr": 0.002, "sets.base_order": "shuffled", "sets.book_tokens": 512}],
+    }  # fmt: skip
+    study = load(tmp_path, **changes)
+    study.run(until="scores", progress=Progress(quiet=True))
+    variants = {v.variant_id: v for v in read_variants(study.work)}
+    explored = [v for v in variants.values() if v.round == "exploration"]
+    assert {(v.recipe, v.aside) for v in explored} == {("recipe 1", False)}
+    assert {v.aside for v in variants.values() if v.round == "pilot" and not v.recipe} == {True}
+    assert {v.aside for v in variants.values() if v.round == "pilot" and v.recipe} == {False}
+    recipe, jobs = queue.read_jobs(study.work)
+    assert (recipe.runs.lr, recipe.sets.book_tokens) == (0.002, 512)
+    tokens = {job.run_id: queue.read_run(study.work, job.run_id).n_tokens for job in jobs}
+    for job in jobs:
+        assert tokens[job.run_id] == (4096 if variants[job.variant_id].recipe else 8192)
+    measured = {r.run_id for r in read_rows(study.work.path("scores", "measures.parquet"), Measure)}
+    assert measured == {job.run_id for job in jobs if not variants[job.variant_id].aside}
+    assert load(tmp_path, **changes).run(until="scores", progress=Progress(quiet=True))["built"] == []
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_it_draws_the_same_rounds_and_finds_the_same(finished, tmp_path):
     """kill -9 of the whole process tree, again and again, in every round; the findings must be the same bytes."""

@@ -57,7 +57,7 @@ def test_a_plan_writes_nothing_and_names_every_stage(planned):
     _, value, left_behind, _ = planned
     assert not left_behind
     assert [row["stage"] for row in value["stages"]][1:] == [
-        "books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dashboard"
+        "books", "sets", "tokens", "evalset", "runs", "scores", "patterns", "dialogue", "dashboard"
     ]  # fmt: skip
     assert value["rate"]["source"].startswith("a rehearsal")
     assert value["n_runs"] > 12  # seeds blocks train twice

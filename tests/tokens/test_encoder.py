@@ -108,6 +108,7 @@ def test_without_the_fast_library_the_ids_are_the_same(tokenizer, kjv_texts, mon
     monkeypatch.setitem(sys.modules, "gigatoken", None)
     slow = Encoder(tokenizer._backend)
     assert not slow.fast
+    assert "pip install gigatoken" in slow.slow_because
     texts = [kjv_texts["Ruth"], "", "x\ud800", "".join(PIECES)]
     fast = tokenizer.encoder.encode_many(texts)
     for one, other in zip(slow.encode_many(texts), fast, strict=True):
@@ -125,7 +126,31 @@ def test_a_library_that_disagrees_is_not_trusted(tokenizer, monkeypatch):
     monkeypatch.setattr(gigatoken, "Tokenizer", Wrong)
     wary = Encoder(tokenizer._backend)
     assert not wary.fast
+    assert "other ids" in wary.slow_because
     assert wary.encode("hello").tolist() == tokenizer.encode("hello")
+
+
+@pytest.mark.parametrize("kind", ["added", "normalizer", "cutter", "prefix", "truncation"])
+def test_tokenizers_of_another_kind_are_encoded_exactly(tokenizer, kjv_texts, kind):
+    from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+
+    other = Tokenizer.from_str(tokenizer._backend.to_str())
+    if kind == "added":
+        other.add_tokens(["begat", "   "])
+    elif kind == "normalizer":
+        other.normalizer = normalizers.NFC()
+    elif kind == "truncation":
+        other.enable_truncation(50)
+    elif kind == "prefix":
+        other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    else:
+        split = pre_tokenizers.Split(Regex(r"\p{N}{1,3}| ?\p{L}+|\s+"), "isolated")
+        other.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    other.encode_special_tokens = True
+    text = kjv_texts["Ruth"][-3000:] + "   12345 e\u0301 it's"
+    encoder = Encoder(other)
+    assert not encoder.fast
+    assert encoder.encode(text).tolist() == other.encode(text, add_special_tokens=False).ids
 
 
 def test_its_memory_is_emptied_now_and_then(tokenizer, reference, monkeypatch):

@@ -119,7 +119,8 @@ class _Lines:
         line = paragraph.split("\n", 1)[0]
         if not line:
             return
-        if _WORDED.match(line) and (len(line) <= _MAX_HEADING or line[:8].isupper() or " -- " in line[:20]):
+        may_be_long = len(line) <= _MAX_HEADING or line[:8].isupper() or " -- " in line[:20]
+        if may_be_long and _WORDED.match(line):
             self.worded.append(offset)
             return
         if len(line) > _MAX_HEADING or (len(paragraph) > 3 * _MAX_HEADING and len(line) > 20):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ltm.books.words import lowered
+
 _TITLE = re.compile(
     r"^\ue000?\W{0,3}(?:(?:table of |the |list of )?contents(?: of [^\n]{1,30})?|table of chapters|содержание|"
     r"оглавление|inhalt(?:sverzeichnis)?|table des mati[eè]res|[ií]ndice|indice)\W{0,3}$",
@@ -40,7 +42,7 @@ def drop_contents(text: str) -> str:
 
 def _lines_with_hint(text: str) -> Iterator[str]:
     """Yield the short lines that have a word for a table of contents; a plain search is faster than any pattern."""
-    lower = text.lower()
+    lower = lowered(text)
     for hint in _HINTS:
         at = lower.find(hint)
         while at >= 0:

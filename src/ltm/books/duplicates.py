@@ -23,6 +23,7 @@ _KEEP_ONE_IN = 100
 _DENSE_WORDS = 20_000  # shorter texts (stories, poems) are sampled more densely
 _DENSE_ONE_IN = 8
 _MIN_SHARED = 10  # fewer common hashes are chance
+_MIN_THIN = 4  # in the sample of long books, where a story of 700 words has 7
 CONTAINED = 0.6  # share of the smaller text that must be in the other
 _NOISY = 0.28  # so little is enough where it lies evenly over the text: a copy full of reading errors
 _BINS = 16  # parts of a text in which evenness is looked at
@@ -151,7 +152,7 @@ class DuplicateFinder:
 
     def _match(self, candidate: Sketch, owner: int, at: npt.NDArray[np.int64], bins: Bins) -> Match | None:
         both_dense = self._dense[owner] and _is_dense(candidate)
-        if len(at) < (_MIN_SHARED if both_dense else _MIN_SHARED // 2):
+        if len(at) < (_MIN_SHARED if both_dense else _MIN_THIN):
             return None
         rate = min(self.threshold, _TOP // (_DENSE_ONE_IN if both_dense else _KEEP_ONE_IN)) / _TOP
         words = len(at) / rate

@@ -9,6 +9,7 @@ features within one language only. All are computed on the first `SAMPLE_CHARS` 
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import zlib
@@ -21,9 +22,9 @@ from ltm.books.words import Words, belongs, class_table, count_words, find_words
 
 __all__ = ["DEFINITIONS", "SAMPLE_CHARS", "compute", "count_words"]
 
-SAMPLE_CHARS = 100_000
+SAMPLE_CHARS = 64_000
 _COMPRESS_BYTES = 32_768  # zlib's ratio depends on the length, so all books give the same
-_MTLD_WORDS = 15_000
+_MTLD_WORDS = 10_000
 _MTLD_THRESHOLD = 0.72
 _RARE_WORDS = 5_000
 _FAR_WORDS = 500
@@ -36,7 +37,7 @@ DEFINITIONS: dict[str, str] = {
     "mean_paragraph_words": "words per paragraph, mean",
     "flesch": "Flesch reading ease (206.8 - 1.015 x words per sentence - 84.6 x syllables per word; "
     "Russian, Oborneva: 206.8 - 1.3 x and 60.1 x); more is easier",
-    "mtld": "measure of textual lexical diversity (McCarthy & Jarvis 2010), both directions, first 15,000 words",
+    "mtld": "measure of textual lexical diversity (McCarthy & Jarvis 2010), both directions, first 10,000 words",
     "rare_word_share": "share of the first 5,000 words that occur there once",
     "word_entropy": "entropy of the words' frequencies in the first 5,000 words, bits",
     "common_word_share": "share of words that are among the 50 most frequent of the sample",
@@ -72,6 +73,9 @@ DEFINITIONS: dict[str, str] = {
 _QUOTED = re.compile(r"\A[\"“«„‘'—–-]|[“«\"][^“”«»\"]{2,300}[”»\"]")
 _RUSSIAN_PAST = re.compile(r"^[а-яё]+[аяеиоуыё]л(?:а|о|и|ся|ась|ось|ись)?$")
 _MARKS = {"end": ".!?…", "question": "?", "exclamation": "!", "comma": ",", "semicolon": ";:", "dash": "—–"}
+_MARK_BITS = {name: np.uint8(1 << place) for place, name in enumerate(_MARKS)}
+_VOWEL, _RUSSIAN_VOWEL = np.uint8(64), np.uint8(128)
+_LAST_CODE = 0x10000
 
 
 def compute(
@@ -117,9 +121,8 @@ class _Sample:
             self.hashes, return_index=True, return_inverse=True, return_counts=True
         )
         self.forms = [text[self.starts[i] : self.ends[i]].lower() for i in first]
-        self._marks = {
-            name: np.flatnonzero(np.isin(self.codes, [ord(c) for c in letters])) for name, letters in _MARKS.items()
-        }
+        self._kinds = _mark_table()[np.minimum(self.codes, _LAST_CODE)]
+        self._marks = {name: np.flatnonzero(self._kinds & bit) for name, bit in _MARK_BITS.items()}
 
     def _in_gap(self, mark: str) -> np.ndarray:
         """Return how many such marks stand between each word and the next one (or the end)."""
@@ -149,13 +152,13 @@ class _Sample:
         }
 
     def _flesch(self, sentence_words: float) -> float:
-        vowel = np.isin(self.codes, lexicon.VOWEL_CODES)
+        vowel = (self._kinds & _VOWEL) != 0
         vowel[1:] &= ~vowel[:-1].copy()
         places = np.flatnonzero(vowel)
         syllables = np.searchsorted(places, self.ends) - np.searchsorted(places, self.starts)
-        if self.language == "ru":
-            syllables = np.diff(np.searchsorted(np.flatnonzero(np.isin(self.codes, lexicon.RUSSIAN_VOWEL_CODES)),
-                                                np.stack([self.starts, self.ends]).T), axis=1)[:, 0]  # fmt: skip
+        if self.language == "ru":  # every vowel is a syllable
+            places = np.flatnonzero(self._kinds & _RUSSIAN_VOWEL)
+            syllables = np.searchsorted(places, self.ends) - np.searchsorted(places, self.starts)
         elif self.language == "en":
             last = self.codes[self.ends - 1] | 32
             before = self.codes[np.maximum(self.ends - 2, 0)] | 32
@@ -219,7 +222,7 @@ class _Sample:
             return float(self.counts[unique].sum()) / self.n
 
         first, second, third = member("first_person"), member("second_person"), member("third_person")
-        digits = np.fromiter((form.isdigit() for form in self.forms), dtype=bool, count=len(self.forms))
+        digits = np.array([form[0] in "0123456789" for form in self.forms], dtype=bool)
         found = {
             "first_person_share": share(first),
             "second_person_share": share(second),
@@ -256,6 +259,17 @@ class _Sample:
             "verse_share": sum(n for n in lines if n > 1) / max(sum(lines), 1),
             "foreign_share": 1 - max(cyrillic, latin, len(letters) - cyrillic - latin) / max(len(letters), 1),
         }
+
+
+@functools.cache
+def _mark_table() -> np.ndarray:
+    """Return what every code point counts as, in bits."""
+    table = np.zeros(_LAST_CODE + 1, np.uint8)
+    for name, letters in _MARKS.items():
+        table[[ord(letter) for letter in letters]] |= _MARK_BITS[name]
+    table[lexicon.VOWEL_CODES] |= _VOWEL
+    table[lexicon.RUSSIAN_VOWEL_CODES] |= _RUSSIAN_VOWEL
+    return table
 
 
 def _mtld(words: np.ndarray) -> float:

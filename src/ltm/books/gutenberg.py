@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from ltm.books.words import lowered
+
 _HEAD_CHARS = 40_000  # a header with the old small print has 15,000
 _LOOSE_CHARS = 12_000
 _PROJECT = r"(?:PROJE[CK]TS?|PROJET|PROYECTO|PROGETTO)[ \t]+GUTENBERG"
@@ -61,7 +63,9 @@ _LICENCE = re.compile(  # sentences that stand in no other book
     r"(?:this|these) e-?books? (?:was|were) produced by project gutenberg|volunteers and financial support to provide",
     re.IGNORECASE,
 )
-_LICENCE_HINTS = ("gutenberg", "etext", "e-text", "ebook", "pglaf", "small print", "copyright laws", "restrictions")
+_LICENCE_HINTS = (
+    "gutenberg", " etext", "e-text", "ebook", "pglaf", "small print", "copyright laws", "restrictions whatsoever"
+)  # fmt: skip
 _END_HINTS = ("gutenberg", "etext", "e-text", "ebook", "file should be named", "license", "small print")
 _FIELD = re.compile(
     r"^[ \t]*(Title|Author|Authors|Creator|Language)[ \t]*:[ \t]*([^\n]*\S[^\n]*)((?:\n[ \t]{3,}[^\n:]+$)*)",
@@ -138,7 +142,7 @@ def strip(text: str) -> str:
 
 def _find_end(text: str, begin: int) -> re.Match[str] | None:
     """Return the first line after a book that is no longer the book; only lines with a telling word are looked at."""
-    lower = text.lower()
+    lower = lowered(text)
     if len(lower) != len(text):  # a letter whose small form is two characters: places would not agree
         return _END.search(text, begin)
     first: re.Match[str] | None = None
@@ -156,7 +160,7 @@ def _find_end(text: str, begin: int) -> re.Match[str] | None:
 
 def drop_licence_sentences(text: str) -> str:
     """Return the text without paragraphs that are sentences of Gutenberg's licence, wherever they stand."""
-    lower = text.lower()
+    lower = lowered(text)
     if not any(hint in lower for hint in _LICENCE_HINTS):
         return text
     paragraphs = re.split(r"(\n[ \t]*(?:\n[ \t]*)+)", text)

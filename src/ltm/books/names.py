@@ -39,6 +39,12 @@ _SUBTITLE = re.compile(
 )
 
 
+_SEVERAL = re.compile(r"[;&/]|and|with|и")  # quick: true of every field that names several people
+_BETWEEN = re.compile(r"\s*(?:;|&|/|\band\b|\bwith\b|(?<=\w)\s+и\s+(?=\w))\s*")
+_YEARS_AND_NOTES = re.compile(r"\([^)]*\)?|\bq\d+\b|\d{3,4}\??(?:\s*-\s*\d{0,4})?")
+_NAME_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+
+
 def transliterate(text: str) -> str:
     """Return a text in lower-case Latin letters without accents.
 
@@ -67,13 +73,13 @@ def author_keys(author: str) -> list[tuple[str, str]]:
     True
     """
     keys = []
-    for name in re.split(r"\s*(?:;|&|/|\band\b|\bwith\b|(?<=\w)\s+и\s+(?=\w))\s*", author):
+    for name in _BETWEEN.split(author) if _SEVERAL.search(author) else (author,):
         if name.casefold().strip(" .,") in _NAMELESS:
             continue
         plain = transliterate(name)
-        plain = re.sub(r"\([^)]*\)?|\bq\d+\b|\d{3,4}\??(?:\s*-\s*\d{0,4})?", " ", plain)
+        plain = _YEARS_AND_NOTES.sub(" ", plain)
         last, comma, first = plain.partition(",")
-        words = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", f"{first} {last}" if comma else plain)
+        words = _NAME_WORD.findall(f"{first} {last}" if comma else plain)
         words = [word for word in words if word not in _TITLES]
         if words:
             keys.append((_level(words[-1]), words[0][0].translate(_SAME_FIRST)))

@@ -10,10 +10,16 @@ import itertools
 import re
 from collections.abc import Callable
 
+from ltm.books.words import lowered
+
 _EDGE_CHARS = 8000  # of a book's beginning and end, where notes are looked for
 _MAX_NOTE = 2500
 _BLANK = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 _WHO_WORDS = ("transcriber", "redactor", "poster", "etext editor", "proofreader", "preparer", "transcription", "typist")
+_WHO_HINTS = (
+    "transcriber", "redactor", "poster's", "poster’s", "etext editor", "proofreader", "preparer", "transcription note",
+    "typist",
+)  # fmt: skip
 _WHO = f"(?:{'|'.join(_WHO_WORDS)})"
 _CREDIT = re.compile(
     r"\A[\ue000\s\[(*_]*(?:(?:e-?(?:text|book)|text|file|html|version|this e-?(?:text|book)|this book|this text|"
@@ -54,8 +60,8 @@ _MIN_MARKS = 3
 
 def drop_transcribers_notes(text: str) -> str:
     """Return the text without notes of transcribers: in brackets anywhere, and as paragraphs at head and tail."""
-    lower = text.lower()
-    if not any(who in lower for who in _WHO_WORDS):
+    lower = lowered(text)
+    if not any(who in lower for who in _WHO_HINTS):
         return text
     text = _BRACKETED.sub("", text)
     text = _BOX.sub(lambda box: "" if re.search(_WHO, box[0], re.IGNORECASE) else box[0], text)

@@ -11,6 +11,8 @@ import re
 import statistics
 from collections import defaultdict
 
+from ltm.books.words import lowered
+
 _PAGE_MARK = re.compile(r"[ \t]?[\[{(](?:pg|page|p\.|стр\.)\s?\d{1,4}[\]})]", re.IGNORECASE)
 _PAGE_HINTS = [bracket + word for bracket in "[{(" for word in ("pg", "page", "p.", "стр.")]
 # both begin with a line end, which is found without trying every character
@@ -25,7 +27,7 @@ _MIN_HEADS = 8
 
 def drop_page_numbers(text: str) -> str:
     """Return the text without page marks such as `[Pg 12]`, and without lone page numbers that count up evenly."""
-    lower = text.lower()
+    lower = lowered(text)
     if any(mark in lower for mark in _PAGE_HINTS):
         text = _PAGE_MARK.sub("", text)
     matches = list(_NUMBER_LINE.finditer(f"\n{text}"))

@@ -22,7 +22,7 @@ _LIMITS: tuple[tuple[str, float, float, float], ...] = (  # feature, least, most
     ("foreign_share", 0.0, 0.1, 0.15),
 )
 _NOISE_WIDTH = 0.02
-_SAMPLE_WORDS = 15_000
+_SAMPLE_WORDS = 10_000
 
 
 def noise_share(words: Words) -> float:

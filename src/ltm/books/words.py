@@ -66,6 +66,12 @@ def hash_words(words: Iterable[str]) -> Hashes:
     return np.unique(find_words(joined).hashes) if joined else np.empty(0, np.uint64)
 
 
+@functools.lru_cache(maxsize=2)
+def lowered(text: str) -> str:
+    """Return a text in lower case; most steps of cleaning leave a text as it is, and the next one asks again."""
+    return text.lower()
+
+
 def word_set(text: str) -> frozenset[str]:
     """Return the words of a list written in one line."""
     return frozenset(text.split())

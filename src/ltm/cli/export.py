@@ -19,7 +19,10 @@ def add_export(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("runs", nargs="+", metavar="RUN", help="a run id, or the beginning of one")
     verb.add_argument("--out", metavar="DIR", help="gets what is written (default: export in the work folder)")
     verb.add_argument(
-        "--to", choices=["hf", "gguf"], default="hf", help="Hugging Face folders, or GGUF files (default: hf)"
+        "--to",
+        choices=["hf", "gguf", "lora"],
+        default="hf",
+        help="Hugging Face folders, GGUF files, or adapters alone (default: hf)",
     )
     verb.add_argument(
         "--dtype", choices=["f32", "f16", "q8_0"], default="f32", help="of a GGUF file's matrices (default: f32)"
@@ -40,6 +43,10 @@ def export_verb(options: argparse.Namespace) -> int:
     settings = study.settings
     if options.to == "gguf":
         folders = export_ggufs(study.work, options.runs, out, options.dtype, settings.name)
+    elif options.to == "lora":
+        from ltm.export.lora import export_loras
+
+        folders = export_loras(study.work, options.runs, out, settings.name, settings.question)
     else:
         folders = export_runs(study.work, options.runs, out, settings.name, settings.question)
     if options.json:

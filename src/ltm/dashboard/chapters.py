@@ -18,7 +18,20 @@ from ltm.dashboard.tables import Figure
 from ltm.dashboard.words import LANGUAGES, Argument, Duration, Fixed, Several, Signed, Term, both, same, say, spans
 from ltm.records import Effect
 
-CHAPTERS = ("answer", "sets", "books", "features", "order", "gaps", "abilities", "curves", "time", "library", "method")
+CHAPTERS = (
+    "answer",
+    "sets",
+    "books",
+    "features",
+    "order",
+    "gaps",
+    "abilities",
+    "dialogue",
+    "curves",
+    "time",
+    "library",
+    "method",
+)
 NAMED_EFFECTS = 4  # per direction, in a chapter's sentence
 _CLOSING = re.compile(r"(.+) \(([^()]+)\)\.?$", re.DOTALL)
 

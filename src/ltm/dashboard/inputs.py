@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ltm.errors import LtmError
-from ltm.records import Book, Effect, Item, Measure, Ranked, Rejected, Reliability, Run, Shard, Variant
+from ltm.records import Book, Effect, Gain, Item, Measure, Ranked, Rejected, Reliability, Run, Shard, Tuned, Variant
 from ltm.store import WorkFolder, read_json, read_rows
 
 Row = TypeVar("Row")
@@ -39,6 +39,8 @@ class Inputs:
     reliability: list[Reliability] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     ranked: list[Ranked] = field(default_factory=list)
+    tuned: list[Tuned] = field(default_factory=list)
+    gains: list[Gain] = field(default_factory=list)
     findings: dict[str, Any] = field(default_factory=dict)
     forecast: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
@@ -96,6 +98,8 @@ def read_inputs(work: WorkFolder) -> Inputs:
         reliability=rows("scores/reliability.parquet", Reliability),
         effects=[replace(e, label=plain(e.label)) for e in rows("patterns/effects.parquet", Effect)],
         ranked=rows("patterns/ranking.parquet", Ranked),
+        tuned=rows("dialogue/tuned.parquet", Tuned),
+        gains=rows("dialogue/gains.parquet", Gain),
         findings=mapping("patterns/findings.json"),
         forecast=mapping("forecast.json"),
         timings=mapping("timings.json"),

@@ -19,6 +19,7 @@ from string import Template
 
 from ltm.dashboard import chapters
 from ltm.dashboard.chapters import CHAPTERS, Chapter
+from ltm.dashboard.dialogue import dialogue
 from ltm.dashboard.inputs import Inputs, number
 from ltm.dashboard.method import method
 from ltm.dashboard.names import effect_words
@@ -37,6 +38,7 @@ BUILDERS: dict[str, Callable[[Inputs], Chapter]] = {
     "order": lambda inputs: chapters.effects(inputs, "order"),
     "gaps": chapters.gaps,
     "abilities": chapters.abilities,
+    "dialogue": dialogue,
     "curves": chapters.curves_chapter,
     "time": chapters.time_chapter,
     "library": chapters.library,

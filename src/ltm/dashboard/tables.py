@@ -98,6 +98,24 @@ BOOK_COLUMNS: list[Column] = [
     ("pool", "term"),
     ("n_words", "int"),
 ]
+TUNED_COLUMNS: list[Column] = [
+    ("place", "int"),
+    ("run", "code"),
+    ("method", "term"),
+    ("n_train", "int"),
+    ("held_out_before", "num3"),
+    ("held_out_after", "num3"),
+]
+GAIN_COLUMNS: list[Column] = [
+    ("run", "code"),
+    ("ability", "term"),
+    ("family", "term"),
+    ("change", "sign"),
+    ("before", "num3"),
+    ("after", "num3"),
+    ("accuracy_before", "pct"),
+    ("accuracy_after", "pct"),
+]
 REJECTED_COLUMNS: list[Column] = [("source", "text"), ("step", "term"), ("reason", "text")]
 
 

@@ -67,7 +67,7 @@ class Overlap:
 
     def _hash(self, words: Sequence[str]) -> Hashes:
         known = self._word_hashes
-        for word in set(words) - known.keys():
+        for word in {word for word in words if word not in known}:
             known[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
         values = np.fromiter(map(known.__getitem__, words), dtype=np.uint64, count=len(words))
         n = len(values) - N_GRAM + 1

@@ -8,6 +8,7 @@ work folder.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from ltm.books.catalogue import read_catalogue
@@ -27,22 +28,31 @@ def write_card(work: WorkFolder, run: Run, config: ModelConfig, study: str, ques
     Raises:
         StoreError: the catalogue or the design is missing or damaged.
     """
+    return _card(work, run, "transformers", _head(run, config, study, question), _loading())
+
+
+def write_adapter_card(work: WorkFolder, run: Run, base: str, study: str, question: str) -> str:
+    """Return the README of adapters that a run trained beside a base model; raises as `write_card`."""
+    return _card(work, run, "peft", _adapter_head(run, base, study, question), _adapter_loading(base))
+
+
+def _card(work: WorkFolder, run: Run, library: str, head: str, loading: str) -> str:
     variant = next((v for v in read_variants(work) if v.variant_id == run.variant_id), None)
     books = {book.book_id: book for book in read_catalogue(work)}
     used = [books[i] for i in variant.book_ids if i in books] if variant else []
-    parts = [_front_matter(used), _head(run, config, study, question)]
+    parts = [_front_matter(used, library), head]
     if variant:
-        parts.append(_books(variant, used))
+        parts += [_books(variant, used), _rights(used)]
     path = work.path("scores", "measures.parquet")
     measures = [m for m in read_rows(path, Measure) if m.run_id == run.run_id] if path.exists() else []
     if measures:
         parts.append(_scores(measures))
-    return "\n".join([*parts, _loading()])
+    return "\n".join([*parts, loading])
 
 
-def _front_matter(books: Sequence[Book]) -> str:
+def _front_matter(books: Sequence[Book], library: str) -> str:
     languages = sorted({book.language for book in books if book.language.isalpha()})
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [ltm]"]
+    lines = ["---", f"library_name: {library}", "pipeline_tag: text-generation", "tags: [ltm]"]
     if languages:
         lines.append("language: [" + ", ".join(f'"{code}"' for code in languages) + "]")  # quoted: no is not false
     return "\n".join([*lines, "---", ""])
@@ -69,11 +79,22 @@ def _books(variant: Variant, books: Sequence[Book]) -> str:
         "## What it was trained on",
         "",
         f"{len(variant.book_ids)} books, order: {_plain(variant.order)}; share of each book that was kept: "
-        f"{variant.density:.0%} (gaps: {_plain(variant.gap_kind)}); books read in turns: {variant.spacing}. In "
-        "training order:",
+        f"{variant.density:.0%} (gaps: {_plain(variant.gap_kind)}); books read in turns: "
+        f"{variant.spacing or 'spaced repetition'}. In training order:",
         "",
     ]
     lines += [f"{place}. {_plain(book.title) or book.book_id}" for place, book in enumerate(books, 1)]
+    return "\n".join([*lines, ""])
+
+
+def _rights(books: Sequence[Book]) -> str:
+    """Return what the library says of its books' rights; ltm does not judge them."""
+    counts = Counter(_plain(book.licence) for book in books)
+    silent = sum(n for licence, n in counts.items() if licence.lower() in ("", "unknown"))
+    lines = ["## Rights of the books", "", "As the library that was read states them:", ""]
+    lines += [f"- {licence}: {n}" for licence, n in sorted(counts.items()) if licence.lower() not in ("", "unknown")]
+    if silent:
+        lines.append(f"- not stated: {silent}. Find out before you pass the model on.")
     return "\n".join([*lines, ""])
 
 
@@ -91,6 +112,32 @@ def _scores(measures: Sequence[Measure]) -> str:
         value = "" if math.isnan(m.value) else f"{m.value:.5f}"
         lines.append(f"| {_plain(m.ability)} | {_plain(m.family)} | {value} | {accuracy} | {m.n_items} |")
     return "\n".join([*lines, ""])
+
+
+def _adapter_head(run: Run, base: str, study: str, question: str) -> str:
+    lines = [
+        f"# Adapters of run {run.run_id} of the study {_plain(study)}",
+        "",
+        f"Low-rank adapters beside {_plain(base)}, trained by ltm (seed {run.init_seed}) on {run.n_tokens:,} tokens in "
+        f"{run.n_steps:,} steps. The loss at the end was {run.final_loss:.3f} nats per token. The base model is not "
+        "here, and its licence stands for what is made with it.",
+        "",
+    ]
+    if question.strip():
+        lines[2:2] = [f"The study asks: {_plain(question)}", ""]
+    return "\n".join(lines)
+
+
+def _adapter_loading(base: str) -> str:
+    return f"""## How to load it
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{_plain(base)}"), ".")
+```
+"""
 
 
 def _loading() -> str:

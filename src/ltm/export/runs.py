@@ -95,6 +95,21 @@ def find_runs(work: WorkFolder, wanted: Sequence[str]) -> list[Run]:
         InputError: nothing or more than one run is called so, it is not complete, or its weights are gone.
         StoreError: the study has no runs yet.
     """
+    runs = match_runs(work, wanted)
+    for run in runs:
+        if not work.path("runs", run.run_id, checkpoint.WEIGHTS).is_file():
+            hint = "choose a run whose folder holds weights"
+            raise InputError(f"run {run.run_id} is complete, but its weights were not kept", hint)
+    return runs
+
+
+def match_runs(work: WorkFolder, wanted: Sequence[str]) -> list[Run]:
+    """Return runs that are complete, each once, in the order in which they are named.
+
+    Raises:
+        InputError: nothing or more than one run is called so, or it is not complete.
+        StoreError: the study has no runs yet.
+    """
     known = {job.run_id for job in queue.read_jobs(work)[1]}
     known |= {path.parent.name for path in work.path("runs").glob("*/run.json")}  # also of earlier settings
     found: dict[str, Run] = {}
@@ -105,11 +120,11 @@ def find_runs(work: WorkFolder, wanted: Sequence[str]) -> list[Run]:
         if len(matches) > 1:
             shown = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
             raise InputError(f"`{text}` is the beginning of {len(matches)} runs: {shown}", "give more of the id")
-        found[matches[0]] = _with_weights(work, matches[0])
+        found[matches[0]] = _complete(work, matches[0])
     return list(found.values())
 
 
-def _with_weights(work: WorkFolder, run_id: str) -> Run:
+def _complete(work: WorkFolder, run_id: str) -> Run:
     state = queue.state_of(work, run_id)
     if state != "complete":
         raise InputError(f"run {run_id} is {state}: it has no weights to export yet", "run the study: ltm run STUDY")
@@ -117,8 +132,4 @@ def _with_weights(work: WorkFolder, run_id: str) -> Run:
     if run is None:
         path = work.path("runs", run_id, "run.json")
         raise StoreError(f"{path} is damaged", "delete the run's folder and run again")
-    if not work.path("runs", run_id, checkpoint.WEIGHTS).is_file():
-        raise InputError(
-            f"run {run_id} is complete, but its weights were not kept", "choose a run whose folder holds weights"
-        )
     return run

@@ -22,7 +22,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = max(1, CHUNK_ELEMENTS[x_ND.device.type] // V)
         weight = weight_VD.to(x_ND.dtype)
         total = torch.zeros((), device=x_ND.device, dtype=torch.float32)
-        grads_x, grad_weight = [], torch.zeros_like(weight_VD, dtype=torch.float32)
+        frozen = not ctx.needs_input_grad[1]  # beside adapters: a third of the work is not needed
+        grads_x, grad_weight = [], torch.zeros_like(weight_VD, dtype=torch.float32) if not frozen else None
         for start in range(0, N, rows):
             x, targets = x_ND[start : start + rows], targets_N[start : start + rows, None]
             logits = (x @ weight.T).float()
@@ -31,14 +32,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
             right = torch.arange(V, device=x.device) == targets  # compared, not scattered: compiled into one pass
             grad_logits = (((logits - log_sums).exp() - right.float()) * (scale / N)).to(x.dtype)
             grads_x.append(grad_logits @ weight)
-            grad_weight = grad_weight + (grad_logits.T @ x).float()
-        ctx.save_for_backward(torch.cat(grads_x), grad_weight.to(weight_VD.dtype))
+            if grad_weight is not None:
+                grad_weight = grad_weight + (grad_logits.T @ x).float()
+        ctx.save_for_backward(torch.cat(grads_x), None if grad_weight is None else grad_weight.to(weight_VD.dtype))
         return total / N
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         grad_x, grad_weight = ctx.saved_tensors
-        return grad_x * grads[0].to(grad_x.dtype), grad_weight * grads[0].to(grad_weight.dtype), None, None
+        if grad_weight is not None:
+            grad_weight = grad_weight * grads[0].to(grad_weight.dtype)
+        return grad_x * grads[0].to(grad_x.dtype), grad_weight, None, None
 
 
 def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale: Tensor | None = None) -> Tensor:

@@ -46,8 +46,8 @@ class ModelSection(Section):
     """The width at which muP equals the standard parametrisation."""
     base: str | None = None
     """Start from a trained model: a Hugging Face folder on this disk (`runs.engine` hf or axolotl), or the folder of a
-    run of ltm, `work/STUDY/runs/ID` (`native`). Shape and tokenizer are then its own; `block_size` may be shorter. Until the
-    folder is there, checks and plans reckon with `size`."""
+    run of ltm, `work/STUDY/runs/ID` (`native`). Shape and tokenizer are then its own; `block_size` may be
+    shorter. Until the folder is there, checks and plans reckon with `size`."""
 
     @model_validator(mode="after")
     def _valid(self) -> ModelSection:

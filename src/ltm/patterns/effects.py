@@ -21,7 +21,7 @@ from ltm.patterns.inference import bh_adjusted, simes, stream, two_stage_q
 from ltm.patterns.interactions import interaction_columns, set_columns
 from ltm.patterns.knowledge import wanted_z
 from ltm.patterns.layout import Layout, interval, make_layout, with_column
-from ltm.patterns.order import KERNEL, order_estimates, primary
+from ltm.patterns.order import KERNEL, beside_each_other, order_estimates, primary
 from ltm.patterns.table import Floats, Table
 from ltm.patterns.terms import Estimate, Term, evaluate, usable
 from ltm.patterns.within import DoseCurve, OrderShare, dose_curve, order_share
@@ -273,7 +273,10 @@ class _Analysis:
         contrast = set_contrasts(
             self.solved, columns, np.zeros(len(names)), self.setting.redraws, self._rng("interaction"), self.df
         )
-        return _estimates("interaction", names, labels, contrast, contrast.estimate, self.n_sets)
+        found = _estimates("interaction", names, labels, contrast, contrast.estimate, self.n_sets)
+        if len(found) < max(2, len(names)):
+            return found
+        return beside_each_other(found, mixed.run_terms(self.solved, columns[self.layout.set_of]))
 
     def inside(self) -> tuple[DoseCurve | None, OrderShare | None]:
         """Return the dose curve of gaps, and how much of the order's variance places explain."""
@@ -367,7 +370,7 @@ def _estimates(
     """Return estimates as rows; what the design cannot tell from its arms has no row."""
     low, high = interval(found.estimate, found.se, found.df)
     values = np.column_stack([found.estimate, found.se, low, high, found.p, shrunk])
-    told = np.isfinite(values).all(axis=1).tolist()
+    told = [bool(known) for known in np.isfinite(values).all(axis=1)]
     return [
         Estimate(kind, name, label, row[0], row[1], row[2], row[3], row[4], row[5], n)
         for name, label, row, known in zip(names, labels, values.tolist(), told, strict=True)

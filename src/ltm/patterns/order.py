@@ -224,11 +224,11 @@ def _of_doses(
     made: list[Estimate] = []
     for ks in families:
         if ks:
-            made += _beside_each_other([found[k] for k in ks], mixed.run_terms(solved, doses[:, ks]))
+            made += beside_each_other([found[k] for k in ks], mixed.run_terms(solved, doses[:, ks]))
     return made
 
 
-def _beside_each_other(found: Sequence[Estimate], terms: mixed.RunTerms) -> list[Estimate]:
+def beside_each_other(found: Sequence[Estimate], terms: mixed.RunTerms) -> list[Estimate]:
     """Return each term with the others random beside it.
 
     Features of books go together, so what one of them does late would be claimed for all its kin. Where the others do

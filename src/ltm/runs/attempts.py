@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ltm.runs import hardware
+from ltm.runs import hardware, heartbeat
 from ltm.runs.executors.base import CRASHED, KILLED, LOG, OVER_MEMORY, Job, Outcome, log_tail, raise_for_folder
 from ltm.runs.free_disk import DiskGuard, bytes_under_way
 from ltm.runs.free_memory import free_bytes
@@ -35,6 +35,8 @@ class Attempts:
         self._micro_tokens, self._free_bytes = room(self.work, self.recipe)
         self.shape = self.recipe.model.shape(load(self.work).vocab_size)
         section = self.recipe.runs
+        if section.executor != "local":  # another machine may have less memory, or more
+            self._free_bytes = 0.0
         n_workers = hardware.n_workers(section, hardware.pick_device(section))
         under_way = bytes_under_way(self.shape.n_params, n_workers, section.average_share > 0)
         self.guard = DiskGuard(self.work, section.free_disk, under_way)
@@ -44,7 +46,8 @@ class Attempts:
         folder = self.work.path("runs", run_id)
         memory = (self._micro_tokens, self._free_bytes, self._most_tokens.get(run_id, 0))
         arguments = (str(self.work.root), run_id, self.version, *memory, until_step)
-        return Job(run_id, arguments, log=str(folder / LOG), progress=str(folder / "checkpoint.safetensors"))
+        files = {"log": LOG, "progress": "checkpoint.safetensors", "pulse": heartbeat.FILE}
+        return Job(run_id, arguments, **{name: str(folder / file) for name, file in files.items()})
 
     def wait(self, run_ids: list[str]) -> None:
         """Wait until the first of some runs may be tried again."""

@@ -115,7 +115,7 @@ def plan_jobs(work: WorkFolder, recipe: Recipe, recipes: Mapping[str, Recipe] | 
     jobs = make_jobs(recipe, read_variants(work), tokenizer, read_shards(work), recipes)
     for own in (recipes or {"": recipe}).values():
         keep_recipe(work, made_from(own, tokenizer))
-    write_jobs(work, recipe, jobs, recipes)
+    write_jobs(work, recipe, jobs, recipes, tokenizer)
     return jobs
 
 
@@ -128,9 +128,15 @@ def keep_recipe(work: WorkFolder, shared: Mapping[str, Any]) -> str:
     return name
 
 
-def write_jobs(work: WorkFolder, recipe: Recipe, jobs: list[Job], recipes: Mapping[str, Recipe] | None = None) -> None:
-    """Store the queue for workers and for `status`."""
-    value = {**_as_plain(recipe), "jobs": [dataclasses.asdict(job) for job in jobs]}
+def write_jobs(
+    work: WorkFolder,
+    recipe: Recipe,
+    jobs: list[Job],
+    recipes: Mapping[str, Recipe] | None = None,
+    tokenizer: str = "",
+) -> None:
+    """Store the queue for workers and for `status`, with the identity of the tokenizer that it was laid out for."""
+    value = {**_as_plain(recipe), "jobs": [dataclasses.asdict(job) for job in jobs], "tokenizer": tokenizer}
     if recipes:
         value["recipes"] = {name: _as_plain(own) for name, own in recipes.items()}
     path = work.path("runs", "jobs.json")
@@ -160,6 +166,20 @@ def read_recipes(work: WorkFolder) -> dict[str, Recipe]:
     """
     value = read_json(work.path("runs", "jobs.json"))
     return {name: _from_plain(own) for name, own in value.get("recipes", {}).items()}
+
+
+def read_shared(work: WorkFolder) -> dict[str, dict[str, Any]]:
+    """Return what the runs of the stored queue were made from (see `made_from`), by the name of their recipe.
+
+    The queue may be older than the tokens: a change that was accepted rebuilds them first.
+
+    Raises:
+        StoreError: there is no queue yet.
+    """
+    value = read_json(work.path("runs", "jobs.json"))
+    tokenizer = value.get("tokenizer") or identity(work)
+    recipes = read_recipes(work) or {"": _from_plain(value)}
+    return {name: made_from(own, tokenizer) for name, own in recipes.items()}
 
 
 def _as_plain(recipe: Recipe) -> dict[str, Any]:

@@ -117,6 +117,8 @@ def train_run(
     write_json(folder / "run.json", as_json(row))
     for leftover in (checkpoint.CHECKPOINT, heartbeat.FILE, LOG):
         (folder / leftover).unlink(missing_ok=True)
+    for begun in folder.glob(".*.tmp"):  # by a worker that was killed while it wrote
+        begun.unlink(missing_ok=True)
     return {"seconds": trainer.state.seconds}
 
 

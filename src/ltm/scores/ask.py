@@ -70,7 +70,8 @@ def ask(work: WorkFolder, run_id: str, bank: str) -> Plan:
         answers = answer_bank(scorer, asked.items, asked.plan, asked.tokenizer, section, recipe.sets.run_tokens)
     own = ""
     if baselines.is_baseline(run_id):
-        own = baselines.own_marks(work, recipe, section, baselines.stored_choice(work)).get(run_id, "")
+        chosen = baselines.NOBODY if run_id.startswith(UNTRAINED) else baselines.stored_choice(work)
+        own = baselines.own_marks(work, recipe, section, chosen).get(run_id, "")
     write_answers(path_of(work, run_id, bank), run_id, asked.plan, answers, mark_of(asked.bank, own))
     return asked.plan
 

@@ -17,6 +17,7 @@ from ltm.records import Item, Run, Variant
 from ltm.runs.queue import Recipe
 from ltm.scores.measures import has_neutral
 from ltm.scores.ngram import ORDER, NgramModel
+from ltm.scores.rules import UNASKED
 from ltm.scores.section import ScoresSection
 from ltm.sets.stage import read_variants
 from ltm.store import WorkFolder, fingerprint, read_json, write_json
@@ -34,6 +35,9 @@ class Chosen:
 
     variants: list[str]  # whose tokens are counted
     runs: list[str]  # that are asked without contexts
+
+
+NOBODY = Chosen([], [])
 
 
 def untrained_ids(section: ScoresSection) -> list[str]:
@@ -57,7 +61,7 @@ def choose(work: WorkFolder, section: ScoresSection, runs: Sequence[Run]) -> Cho
     try:
         kept = Chosen(**read_json(work.path("scores", _FILE)))
     except (StoreError, TypeError):
-        kept = Chosen([], [])
+        kept = NOBODY
     known = {run.variant_id for run in runs}, {run.run_id for run in runs}
     if len(kept.variants) == n and set(kept.variants) <= known[0] and set(kept.runs) <= known[1]:
         return kept
@@ -117,7 +121,7 @@ def endings(items: Sequence[Item]) -> list[Item]:
 def _ending(item: Item) -> Item:
     bare = item.rule in ("choice", "likelihood") or (item.rule == "pair" and len(set(item.contexts)) == 1)
     if not bare or not any(item.contexts):
-        return dataclasses.replace(item, rule="generate")
+        return dataclasses.replace(item, rule=UNASKED)
     if has_neutral(item):  # the options alone take the place of the context; the neutral one stays out
         half = len(item.contexts) // 2
         changes: dict[str, Any] = {"contexts": [""] * half, "continuations": item.continuations[:half]}

@@ -169,7 +169,9 @@ def _books(scratch: WorkFolder, count: int) -> list[Book]:
 
 def _statistics(settings: StudySettings, books: list[Book], count: int) -> float:
     """Return the seconds of all effects and the ranking for so many variants, all redraws included."""
-    variants, _ = draw(settings.sets.model_copy(update={"count": count}), books, settings.seed)
+    variants, _ = draw(
+        settings.sets.model_copy(update={"count": count, "among": None, "editions": "apart"}), books, settings.seed
+    )
     rows = _rows(settings, variants, books)
     section = settings.patterns
     seconds = []

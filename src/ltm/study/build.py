@@ -169,7 +169,15 @@ class Builder:
         path = self.work.path("forecast.json")
         later = set(stages[list(stages).index(name) + 1 :])
         rows = read_json(path)["stages"] if path.exists() else []
-        return float(sum(row["seconds"] for row in rows if row["stage"] in later))
+        seconds = {row["stage"]: float(row["seconds"]) for row in rows}
+        ahead = sum(amount for stage, amount in seconds.items() if stage in later)
+        if (
+            self.rounds.enabled and name not in AFTER_ROUNDS and "scores" in stages
+        ):  # the rounds to come take their share
+            to_come = self.rounds.runs_to_come(self.outputs.get("books")) / self.settings.sets.count
+            ahead += to_come * seconds.get("runs", 0.0) * (name in ("runs", "scores"))
+            ahead += to_come * seconds.get("scores", 0.0) * (name == "scores")
+        return ahead
 
     def _stage(self, name: str) -> None:
         """Build a stage whose marker tells whether it stands."""

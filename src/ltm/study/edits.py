@@ -154,10 +154,8 @@ def allow(edit: Edit, accept_changes: bool, work: WorkFolder) -> None:
 def keep_earlier(work: WorkFolder, edit: Edit) -> None:
     """Keep the queue and the design as they were before a change."""
     try:
-        recipe, jobs = queue.read_jobs(work)
-        tokenizer = identity(work)
-        recipes = queue.read_recipes(work) or {"": recipe}
-        names = {key: queue.keep_recipe(work, queue.made_from(own, tokenizer)) for key, own in recipes.items()}
+        jobs = queue.read_jobs(work)[1]
+        names = {key: queue.keep_recipe(work, shared) for key, shared in queue.read_shared(work).items()}
         folder = work.path(EARLIER, fingerprint([names, [dataclasses.asdict(job) for job in jobs]]))
         if (folder / "about.json").exists():
             return

@@ -16,7 +16,6 @@ from ltm.records import Book, Variant
 from ltm.runs import queue
 from ltm.store import WorkFolder, read_json, read_rows
 from ltm.study.edits import EARLIER
-from ltm.tokens.tokenizer import identity
 
 _OF_VARIANT = ("book_ids", "order", "gap_kind", "density", "spacing", "stream_seed")  # what its id is made of
 _NAMES = {"version": "training code", "tokenizer": "tokenizer"}
@@ -77,10 +76,7 @@ def origins(work: WorkFolder) -> dict[str, Origin]:
     """
     found: dict[str, Origin] = {}
     variants = _variants(work)
-    recipe, jobs = queue.read_jobs(work)
-    tokenizer = identity(work)
-    recipes = queue.read_recipes(work) or {"": recipe}
-    _add(found, jobs, {name: queue.made_from(own, tokenizer) for name, own in recipes.items()}, variants, wanted=True)
+    _add(found, queue.read_jobs(work)[1], queue.read_shared(work), variants, wanted=True)
     for folder in sorted(work.path(EARLIER).glob("*/about.json")):
         about = _read(work, EARLIER, folder.parent.name, "about.json")
         value = _read(work, EARLIER, folder.parent.name, "jobs.json")

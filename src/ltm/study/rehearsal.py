@@ -282,7 +282,15 @@ def _small_design(settings: StudySettings, scratch: WorkFolder) -> None:
     shares = SharesSection(single=1.0, seeds=0.0, order=0.0, gaps=0.0)
     size = max(1, min(settings.sets.books_per_set, n_train))
     count = max(4, -(-n_train // size))
-    section = settings.sets.model_copy(update={"count": count, "books_per_set": size, "shares": shares, "spacing": 1})
+    changes = {
+        "count": count,
+        "books_per_set": size,
+        "shares": shares,
+        "spacing": 1,
+        "among": None,
+        "editions": "apart",
+    }
+    section = settings.sets.model_copy(update=changes)
     sets_stage.build(section, scratch, settings.seed, Progress(quiet=True))
 
 

@@ -165,9 +165,7 @@ def stage_text(name: str, value: dict[str, Any]) -> str:
             what = f"{effect['kind']:<8} {_cut(effect['label'], 60):<60} {effect['ability']:<10}"
             how_sure = f"{effect['q']:>6.3f}{'  *' if effect['claimed'] else ''}"
             lines.append(f"{what} {effect['estimate']:>7.2f}  {interval:<16} {how_sure}")
-        return "\n".join(
-            [*lines, f"effects in {_units(value)}; * = claimed"]
-        )
+        return "\n".join([*lines, f"effects in {_units(value)}; * = claimed"])
     lines = []
     for key, item in value.items():
         if isinstance(item, dict):

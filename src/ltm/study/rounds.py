@@ -25,6 +25,7 @@ from ltm.runs.queue import Recipe
 from ltm.sets import stage as sets_stage
 from ltm.sets.design import Drawer, Start, numbered
 from ltm.sets.propose import Rules, propose
+from ltm.sets.where_seeds import allocate
 from ltm.store import WorkFolder, fingerprint, read_json, read_rows, write_json, write_rows
 from ltm.study.round_sizes import SLOW, RoundSize, sizes
 from ltm.study.settings import StudySettings, changed_settings
@@ -32,6 +33,8 @@ from ltm.study.settings import StudySettings, changed_settings
 VERSION = 1  # of how rounds are drawn
 PILOT, EXPLORATION, ADAPTIVE, CONFIRMATION = "pilot", "exploration", "adaptive", "confirmation"
 _MOST_PARENTS = 20  # sets that proposals may be children of
+_PRODUCT, _FEWEST_SEEDS = 10, 2  # models that a study is to name; seeds that every finalist gets
+_Z90 = 1.6449  # half the width of a 90 % interval, in standard deviations
 _MOST_OF_A_SET = 2  # finalists with the same books: the best order or gap, and the next
 _MOST_OF_A_KIND = 0.6  # share of one kind of books in a proposal, where kinds are told apart
 _CONFIRMATION_STREAM, _ADAPTIVE_STREAM = 0xC0F1, 0xADA9
@@ -317,10 +320,11 @@ class Rounds:
 
         rng = np.random.default_rng([self.settings.seed, _CONFIRMATION_STREAM])
         rounds, used = self.settings.rounds, {seed for v in earlier for seed in v.init_seeds}
-        seeds = _fresh_seeds(max(rounds.finalist_seeds, rounds.control_seeds), used, rng)
         by_id = {v.variant_id: v for v in earlier}
         ranking = rank(make_table(read_input(self.work)), self.settings.patterns.level)
         chosen = _finalists(ranking.rows, by_id, size.detail["finalists"])
+        counts = _seed_counts(chosen, rounds.finalist_seeds, rounds.seeds_by == "decisive")
+        seeds = _fresh_seeds(max(*counts, rounds.control_seeds), used, rng)
         start = Start.after(earlier)
         finalists, about = [], []
         for place, row in enumerate(chosen):
@@ -333,7 +337,7 @@ class Rounds:
                 law="finalist",
                 drawn=False,
                 stream_seed=int(rng.integers(1, 2**31)),
-                init_seeds=seeds[: rounds.finalist_seeds],
+                init_seeds=seeds[: counts[place]],
             )
             finalists.append(fresh)
             about.append({"of": row.variant_id, "place": row.place, "posterior": row.posterior, "raw": row.raw})
@@ -344,7 +348,7 @@ class Rounds:
         controls = drawer.sets(size.detail["controls"], rng)
         random = drawer.plain(CONFIRMATION, "control", controls, after, rng, seeds[: rounds.control_seeds])
         words = [
-            f"{len(finalists)} finalists with {rounds.finalist_seeds} fresh seeds each and {len(random)} random sets "
+            f"{len(finalists)} finalists with {_between(counts)} fresh seeds each and {len(random)} random sets "
             f"with {rounds.control_seeds}, on questions that no model was asked before"
         ]
         return [*finalists, *random], {"size": dataclasses.asdict(size), "finalists": about, "words": words}
@@ -421,6 +425,20 @@ def _finalists(ranked: Sequence[Any], by_id: Mapping[str, Variant], count: int) 
     if not found:
         raise LtmError("no variant has a score, so there is none to confirm", "`ltm status STUDY` lists failed runs")
     return found
+
+
+def _seed_counts(chosen: Sequence[Any], each: int, decisive: bool) -> list[int]:
+    """Return how many fresh seeds each finalist gets; `decisive` gives the same number of runs where they count."""
+    if not decisive:
+        return [each] * len(chosen)
+    spreads = [(row.high - row.low) / (2 * _Z90) for row in chosen]
+    fewest = min(each, _FEWEST_SEEDS)
+    return allocate([row.posterior for row in chosen], spreads, _PRODUCT, each * len(chosen), fewest)
+
+
+def _between(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _fresh_seeds(count: int, used: set[int], rng: np.random.Generator) -> list[int]:

@@ -62,6 +62,9 @@ class RoundsSection(Section):
     """Share of the books that two proposed sets may have in common."""
     finalist_seeds: Annotated[int, Field(ge=2)] = 4
     """Fresh seeds of each finalist."""
+    seeds_by: Literal["equal", "decisive"] = "equal"
+    """The finalists' seeds: the same number each, or, of the same number of runs, two each and the rest where they
+    decide most who is among the ten best."""
     control_seeds: Annotated[int, Field(ge=1)] = 2
     """Fresh seeds of each random set that the finalists are compared with."""
     finalist_share: Annotated[float, Field(gt=0, lt=1)] = 0.8

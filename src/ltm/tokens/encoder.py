@@ -42,10 +42,18 @@ class Encoder:
 
     def __init__(self, backend: Any) -> None:
         self._exact = backend
-        self._json = _without_special_tokens(backend.to_str())
+        described: dict[str, Any] = json.loads(backend.to_str())
+        self._json = json.dumps({**described, "added_tokens": []})
         self._fast: Callable[[str], Ids] | None = None
         self._until_renewed = 0
-        self.fast = self._renew() and self._agrees()
+        self.slow_because = ""  # why the exact library encodes everything
+        if not _is_plain(described):
+            self.slow_because = "this tokenizer is not of the kind that ltm trains"
+        elif not self._renew():
+            self.slow_because = "gigatoken is missing (pip install gigatoken)"
+        elif not self._agrees():
+            self.slow_because = "gigatoken gives other ids than tokenizers"
+        self.fast = not self.slow_because
 
     def encode(self, text: str) -> Ids:
         """Return the ids of a text, shape (n,); half of a surrogate pair counts as U+FFFD."""
@@ -98,8 +106,25 @@ def has_new_letter(text: str) -> bool:
     return not text.isascii() and _PERHAPS_ONE.search(text) is not None and _ONE_OF_THEM.search(text) is not None
 
 
-def _without_special_tokens(tokenizer_json: str) -> str:
-    return json.dumps({**json.loads(tokenizer_json), "added_tokens": []})
+def _is_plain(described: dict[str, Any]) -> bool:
+    """Return whether a tokenizer is of the kind that the two libraries were compared for: GPT-2's, as ltm trains it.
+
+    A tokenizer that came with a model may have normalisers, other ways to cut text, or tokens that are matched before
+    anything is cut; it is not worth a wrong id to encode these faster.
+    """
+    cutter = described.get("pre_tokenizer") or {}
+    model = described.get("model") or {}
+    return (
+        described.get("normalizer") is None
+        and described.get("truncation") is None
+        and cutter.get("type") == "ByteLevel"
+        and not cutter.get("add_prefix_space", True)
+        and cutter.get("use_regex", True)
+        and model.get("type") == "BPE"
+        and not model.get("ignore_merges")
+        and not any(model.get(name) for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+        and all(token.get("special") for token in described.get("added_tokens", []))
+    )
 
 
 def _whole(text: str) -> str:

@@ -42,7 +42,7 @@ def build(section: TokensSection, work: WorkFolder, seed: int, progress: Progres
         )
     tokenizer = load(work)
     if not tokenizer.encoder.fast:
-        progress.say("tokens    encoding without gigatoken: the same ids, slower (pip install gigatoken)")
+        progress.say(f"tokens    encoded by tokenizers, the same ids but slower: {tokenizer.encoder.slow_because}")
     books = _used(work)
     made_from = {"tokenizer": identity(work), "version": VERSION}
     with TokenFile(work, made_from, token_dtype(tokenizer.vocab_size)) as file:

@@ -40,6 +40,10 @@ class CutError(SourceError):
     """A transfer broke off or crept; asking again may give the rest."""
 
 
+class UnreachableError(SourceError):
+    """A host does not answer, or not in time, however often it is asked."""
+
+
 @dataclass(frozen=True)
 class Manners:
     """How a source is treated."""
@@ -113,7 +117,7 @@ class Client:
                 return action()
             except CutError as error:
                 if attempt == self.manners.attempts:
-                    raise SourceError(f"{error.message} (tried {attempt} times)", _LATER) from None
+                    raise UnreachableError(f"{error.message} (tried {attempt} times)", _LATER) from None
                 self.wait(self.pause(attempt), f"{error.message}; trying again")
         raise AssertionError(url)
 
@@ -156,7 +160,7 @@ class Client:
                     raise SourceError(f"{first} is not a web address", "check the source's address") from None
                 if attempt == self.manners.attempts:
                     where = urlsplit(first).netloc
-                    raise SourceError(
+                    raise UnreachableError(
                         f"{where} cannot be reached: {_words(error)} (tried {attempt} times)",
                         "check the network and the address, then run the same command again: it goes on where it was",
                     ) from None
@@ -177,9 +181,9 @@ class Client:
         asked = _retry_after(response.headers.get("retry-after", ""))
         seconds = self.pause(attempt) if asked is None else asked
         if attempt == self.manners.attempts:
-            raise SourceError(f"{said} (tried {attempt} times)", _LATER, response.status_code)
+            raise UnreachableError(f"{said} (tried {attempt} times)", _LATER, response.status_code)
         if seconds > self.manners.patience_seconds:
-            raise SourceError(
+            raise UnreachableError(
                 f"{said} and asks to come back in {format_seconds(seconds)}",
                 "run the same command again then: it goes on where it was",
                 response.status_code,
@@ -256,7 +260,9 @@ class Client:
             del self._robots[origin]
             if 400 <= error.status < 500 and error.status != 429:
                 return allowing
-            raise SourceError(f"{origin} does not say what programs may fetch: {error.message}", error.hint) from None
+            raise UnreachableError(
+                f"{origin} does not say what programs may fetch: {error.message}", error.hint
+            ) from None
         rules.parse(lines)
         return rules
 

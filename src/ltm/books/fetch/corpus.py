@@ -19,6 +19,7 @@ from ltm.books.fetch.client import Client
 from ltm.books.fetch.download import Expected, download, sha256_of
 from ltm.books.fetch.hub import DataFile, Dataset, Document, read_documents, shuffled, token_headers
 from ltm.books.fetch.record import Record, Row
+from ltm.books.fetch.remote import NoPartsError, RemoteFile
 from ltm.progress import Progress
 from ltm.store import store_error
 from ltm.units import format_bytes
@@ -28,6 +29,7 @@ _GROUP_ROWS = 1000
 _MOST_SHARD_BYTES = 20 * 1024**3
 _SHORT_BYTES = 6000  # documents of fewer bytes (about 1,000 words) on average are bound into volumes
 _GUESS_DOCUMENTS = 200
+_SMALL_SHARE = 0.3  # of a shard's bytes: when less text is wanted than this, its parts are read where they lie
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,18 @@ def fill(
         if left is not None and left <= 0:
             break
         before = filled.n_bytes
-        if not _count_known(dataset, file, record, filled, left):
+        if not _count_known(dataset, file, record, binding, filled, left):
             _take(client, dataset, file, record, binding, filled, left)
         filled.shards += 1
         task.advance(1 if wanted_bytes is None else filled.n_bytes - before, note=format_bytes(filled.n_bytes))
     return filled
 
 
-def _count_known(dataset: Dataset, file: DataFile, record: Record, filled: Filled, left: int | None) -> bool:
+def _count_known(
+    dataset: Dataset, file: DataFile, record: Record, binding: Binding, filled: Filled, left: int | None
+) -> bool:
     """Count a shard that was taken before, whole or as much of it as is wanted now."""
-    for source in (_source(dataset, file, None), _source(dataset, file, left)):
+    for source in (source_of(dataset, file, binding, None), source_of(dataset, file, binding, left)):
         row = record.find(source)
         if row is None:
             continue
@@ -118,12 +122,49 @@ def _take(
     client: Client, dataset: Dataset, file: DataFile, record: Record, binding: Binding, filled: Filled, left: int | None
 ) -> None:
     """Fetch one shard, write its rows, and forget it."""
-    name = f"{dataset.name}/{dataset.commit[:12]}/{file.path}"
-    raw = record.folder / ".shards" / name.replace("/", "--")
-    expected = Expected(file.n_bytes or None, file.sha256, _MOST_SHARD_BYTES)
+    try:
+        rows = _write_books(
+            _documents(client, dataset, file, record, binding, left), dataset, file, record, binding, left
+        )
+    except NoPartsError:
+        rows = _write_books(
+            _documents(client, dataset, file, record, binding, None), dataset, file, record, binding, left
+        )
+    taken = sum(row.text_bytes for row in rows)
+    source = source_of(dataset, file, binding, left if left is not None and taken >= left else None)
+    for number, row in enumerate(rows, start=1):  # the last one's plain name says that the shard is done
+        record.add(dataclasses.replace(row, source=source if number == len(rows) else f"{source}#{number}"))
+    filled.n_bytes += taken
+    filled.n_books += sum(row.books for row in rows)
+    _raw_path(dataset, file, record).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (record.folder / ".shards").rmdir()
+
+
+def _documents(
+    client: Client, dataset: Dataset, file: DataFile, record: Record, binding: Binding, left: int | None
+) -> Iterator[Document]:
+    """Return the rows of a shard: fetched whole, or read where it lies when little of it is wanted."""
+    raw = _raw_path(dataset, file, record)
+    if is_small(file, left) and not raw.exists():
+        remote = RemoteFile(client, file.url, file.n_bytes, token_headers())
+        return read_documents(raw, binding.column, remote)
     if not raw.exists():
+        expected = Expected(file.n_bytes or None, file.sha256, _MOST_SHARD_BYTES)
         download(client, file.url, raw, expected, token_headers())
-    book_rows = _bound(read_documents(raw, binding.column), dataset, file, binding, left)
+    return read_documents(raw, binding.column)
+
+
+def _raw_path(dataset: Dataset, file: DataFile, record: Record) -> Path:
+    name = f"{dataset.name}/{dataset.commit[:12]}/{file.path}"
+    return record.folder / ".shards" / name.replace("/", "--")
+
+
+def _write_books(
+    documents: Iterator[Document], dataset: Dataset, file: DataFile, record: Record, binding: Binding, left: int | None
+) -> list[Row]:
+    """Write the books of a shard, as many as are wanted; returns a row for each file."""
+    book_rows = _bound(documents, dataset, file, binding, left)
     stem = f"hf/{dataset.name.replace('/', '--')}/{file.path.replace('/', '--').split('.')[0]}"
     rows: list[Row] = []
     for number, (table, n_bytes) in enumerate(_tables(_until(book_rows, left)), start=1):
@@ -142,19 +183,18 @@ def _take(
                 books=table.num_rows,
             )
         )
-    taken = sum(row.text_bytes for row in rows)
-    source = _source(dataset, file, left if left is not None and taken >= left else None)
-    for number, row in enumerate(rows, start=1):  # the last one's plain name says that the shard is done
-        record.add(dataclasses.replace(row, source=source if number == len(rows) else f"{source}#{number}"))
-    filled.n_bytes += taken
-    filled.n_books += sum(row.books for row in rows)
-    raw.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        raw.parent.rmdir()
+    return rows
 
 
-def _source(dataset: Dataset, file: DataFile, left: int | None) -> str:
-    cut = "" if left is None else f"[:{left}]"
+def is_small(file: DataFile, left: int | None) -> bool:
+    """Return whether so little of a shard is wanted that its parts are read where they lie."""
+    return left is not None and file.path.endswith(".parquet") and left < _SMALL_SHARE * file.n_bytes
+
+
+def source_of(dataset: Dataset, file: DataFile, binding: Binding, left: int | None) -> str:
+    """Return what a shard, or the beginning of one, is called in the record."""
+    asked = [word for word in (binding.column, binding.form if binding.form != "auto" else "") if word]
+    cut = ("?" + ",".join(asked) if asked else "") + ("" if left is None else f"[:{left}]")
     return f"hf:{dataset.name}@{dataset.commit[:12]}/{file.path}{cut}"
 
 

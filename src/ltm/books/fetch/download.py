@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltm.books.fetch.client import Client, CutError, SourceError, Stream
+from ltm.books.fetch.client import Client, CutError, SourceError, Stream, UnreachableError
 from ltm.store import store_error
 from ltm.units import format_bytes
 
@@ -73,7 +73,7 @@ def download(
             fruitless = fruitless + 1 if part.n_bytes - before < _PROGRESS_BYTES else 1
             if fruitless >= client.manners.attempts:
                 hint = "run the same command again later: it goes on where it was"
-                raise SourceError(f"{error.message} (tried {fruitless} times)", hint) from None
+                raise UnreachableError(f"{error.message} (tried {fruitless} times)", hint) from None
             client.wait(client.pause(fruitless), f"{error.message}; going on from {format_bytes(part.n_bytes)}")
         except _WrongError as error:
             part.discard()

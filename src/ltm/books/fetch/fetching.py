@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
-from ltm.books.fetch.client import Client, SourceError
+from ltm.books.fetch.client import Client, SourceError, UnreachableError
 from ltm.books.fetch.download import Expected, Fetched, download
 from ltm.books.fetch.plan import Wanted
 from ltm.books.fetch.record import Record, Row
@@ -117,7 +118,11 @@ def _fetch_one(
     target = _inside(folder, item.file)
     expected = Expected(item.n_bytes if item.exact else None, item.sha256, _MOST_BYTES)
     problem: SourceError | None = None
+    silent: set[str] = set()  # hosts that were asked in vain as often as manners allow: they have no other file either
     for url in urls:
+        host = urlsplit(url).netloc
+        if host in silent:
+            continue
         try:
             fetched = download(client, url, target, expected, headers)
             try:
@@ -128,6 +133,8 @@ def _fetch_one(
                 target.unlink(missing_ok=True)
                 raise
         except SourceError as error:
+            if isinstance(error, UnreachableError):
+                silent.add(host)
             # "not found" is what most places answer for most names: another reason says more
             if problem is None or problem.status in (404, 410):
                 problem = error

@@ -103,7 +103,7 @@ def choose(client: Client, question: Question, cache: Path, say: Callable[[str],
     fitting = _fitting(entries, question)
     popularity: dict[int, Popularity] = {}
     if question.top is not None:
-        say("asking for the RDF files, which say how often each text is read (about 130 MiB; kept for a week)")
+        say("asking for the RDF files, which say how often each text is read (over 100 MB; kept for a week)")
         path = _kept(client, f"{site}/{RDF}", cache / "gutenberg-rdf-files.tar.bz2")
         popularity = read_popularity(path, {entry.number for entry in fitting})
         fitting.sort(key=lambda entry: (-_downloads(popularity, entry.number), entry.number))

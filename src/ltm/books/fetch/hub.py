@@ -23,6 +23,7 @@ from urllib.parse import quote, urljoin
 import numpy as np
 
 from ltm.books.fetch.client import Client, SourceError
+from ltm.books.fetch.remote import RemoteFile
 from ltm.errors import InputError
 
 SITE = "https://huggingface.co"
@@ -112,12 +113,13 @@ def shuffled(dataset: Dataset, seed: int) -> list[DataFile]:
     return [dataset.files[int(i)] for i in rng.permutation(len(dataset.files))]
 
 
-def read_documents(path: Path, column: str = "") -> Iterator[Document]:
+def read_documents(path: Path, column: str = "", remote: RemoteFile | None = None) -> Iterator[Document]:
     """Yield the rows of a fetched file that have a text, a few at a time in memory.
 
     Args:
         path: The file.
         column: The column with the text; empty = the first known name, else the one with the longest values.
+        remote: A Parquet file to read in its place, which lies elsewhere.
 
     Raises:
         InputError: no such column.
@@ -126,7 +128,7 @@ def read_documents(path: Path, column: str = "") -> Iterator[Document]:
     lower = path.name.lower()
     try:
         if lower.endswith(".parquet"):
-            rows = _parquet_rows(path)
+            rows = _parquet_rows(remote or path)
         elif lower.endswith((".txt", ".txt.gz")):
             with _opened(path) as file:
                 rows = iter([{"text": file.read().decode("utf-8", "replace"), "title": path.stem}])
@@ -165,12 +167,13 @@ def _columns(row: dict[str, Any], column: str, path: Path) -> dict[str, str]:
     }
 
 
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet_rows(source: Path | RemoteFile) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=256, use_threads=False):
-            yield from batch.to_pylist()
+    with pq.ParquetFile(source, pre_buffer=True) as file:
+        for group in range(file.num_row_groups):  # one after another, so that no more is read than is asked for
+            for batch in file.iter_batches(batch_size=256, row_groups=[group], use_threads=False):
+                yield from batch.to_pylist()
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ltm.books.fetch import gutenberg, hub, standard_ebooks
 from ltm.books.fetch.client import Client
-from ltm.books.fetch.corpus import Binding, Filled, fill
+from ltm.books.fetch.corpus import Binding, Filled, fill, is_small, source_of
 from ltm.books.fetch.fetching import Check, fetch_all
 from ltm.books.fetch.plan import Estimate, Wanted, estimate
 from ltm.books.fetch.record import Record
@@ -22,6 +22,8 @@ from ltm.config import Count, Section, read_yaml, validate
 from ltm.progress import Progress
 
 # bytes of a file per byte of the text in it; other tables are about as large as their text
+_PART_BYTES = 3 * 1024**2  # of a table of which a part is read: its directory, and what is read ahead
+_BYTES_PER_TOKEN = 4.0
 _PACKED = ((".parquet", 0.55), (".gz", 0.4), (".zst", 0.35))
 
 
@@ -128,21 +130,22 @@ class Chosen:
         """Return what it takes to fetch this source."""
         files = self.files
         if self.dataset is not None:
-            files = _as_wanted(self.dataset, self.seed)
-            packed = next((ratio for end, ratio in _PACKED if files and files[0].file.endswith(end)), 1.05)
-            files = _until_bytes(files, None if self.wanted_bytes is None else round(self.wanted_bytes * packed))
+            files = _as_wanted(self.dataset, self.seed, self._binding(_BYTES_PER_TOKEN), self.wanted_bytes)
         elif self.wanted_bytes is not None:
             files = _until_bytes(files, self.wanted_bytes)
         new = [item for item in files if record is None or record.find(item.source) is None]
         return estimate(new, len(files) - len(new), client, record_folder)
 
+    def _binding(self, bytes_per_token: float) -> Binding:
+        part = self.part
+        language = part.language[0] if len(part.language) == 1 else ""
+        return Binding(part.column, part.form, round(part.volume_tokens * bytes_per_token), language)
+
     def take(self, client: Client, record: Record, progress: Progress, bytes_per_token: float) -> dict[str, Any]:
         """Fetch it; returns what it gave."""
         part = self.part
         if self.dataset is not None:
-            volume_bytes = round(part.volume_tokens * bytes_per_token)
-            language = part.language[0] if len(part.language) == 1 else ""
-            binding = Binding(part.column, part.form, volume_bytes, language)
+            binding = self._binding(bytes_per_token)
             filled: Filled = fill(client, self.dataset, record, progress, binding, self.wanted_bytes, self.seed)
             return {
                 "source": part.source,
@@ -191,11 +194,19 @@ def _mixed(files: list[Wanted], seed: int) -> list[Wanted]:
     return [files[int(i)] for i in np.random.default_rng([seed, 0x6D1C]).permutation(len(files))]
 
 
-def _as_wanted(dataset: hub.Dataset, seed: int) -> list[Wanted]:
-    return [
-        Wanted(f"hf:{dataset.name}@{dataset.commit[:12]}/{file.path}", file.path, (file.url,), file.n_bytes, True)
-        for file in hub.shuffled(dataset, seed)
-    ]
+def _as_wanted(dataset: hub.Dataset, seed: int, binding: Binding, wanted_bytes: int | None) -> list[Wanted]:
+    """Return the shards that are fetched for so much text, the last one perhaps in part."""
+    found: list[Wanted] = []
+    left = wanted_bytes
+    for file in hub.shuffled(dataset, seed):
+        if left is not None and left <= 0:
+            break
+        packed = next((ratio for end, ratio in _PACKED if file.path.endswith(end)), 1.05)
+        part = is_small(file, left)
+        n_bytes = round((left or 0) * packed) + _PART_BYTES if part else file.n_bytes
+        found.append(Wanted(source_of(dataset, file, binding, None), file.path, (file.url,), n_bytes, not part))
+        left = None if left is None else left - round(file.n_bytes / packed)
+    return found
 
 
 def _until_bytes(files: list[Wanted], n_bytes: int | None) -> list[Wanted]:

@@ -33,6 +33,7 @@ from ltm.store import write_bytes
 from ltm.tokens.stream import Stream
 
 _CURVE_POINTS = 64
+_WHOLE_LOGITS = 1 << 26  # 256 MiB in float32: up to there one product is faster than chunks
 _FULL = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -70,7 +71,7 @@ class HfTrainer:
                 f"{block_size}",
                 f"make runs.batch_tokens a multiple of {block_size * group.size}",
             )
-        self.n_params = _count(model)
+        self.n_params, self.vocab_size = _count(model), len(base_model.parts(model)[1])
         self.plain_head = base_model.has_plain_head(model) and group.kind in ("none", "ddp")
         self._lay_out(model)
         self.half = dtype == torch.float16
@@ -162,7 +163,8 @@ class HfTrainer:
         """Return the mean cross-entropy in nats; full logits are made only where the model's output layer needs it."""
         half = self.dtype != torch.float32
         with torch.autocast(self.group.device.split(":")[0], self.dtype) if half else contextlib.nullcontext():
-            if self.plain_head and self.group.kind == "none":
+            few = tokens_BT.numel() * self.vocab_size <= _WHOLE_LOGITS
+            if self.plain_head and self.group.kind == "none" and not few:
                 body, weight_VD, bias_V = base_model.parts(self.model)
                 if bias_V is None:
                     hidden_BTD = body(input_ids=tokens_BT, use_cache=False).last_hidden_state

@@ -21,7 +21,8 @@ from typing import Any, Protocol
 from ltm.errors import DamagedError, DiskError, LtmError, StoreError
 
 STOPPED_EXIT = 75  # of a worker that was asked to stop and had nothing to lose (EX_TEMPFAIL)
-GRACE_SECONDS = 10.0  # to write a checkpoint when asked to stop
+GRACE_SECONDS = 8.0  # to write a checkpoint when asked to stop; with the end of the program it stays below 10
+STALL_SECONDS = 1800.0  # without a sign of life; compiling a large model takes minutes
 LOG = "log.txt"  # of a run, in its folder; kept only of a run that did not end well
 LOG_LINES = 20
 _LOG_TAIL_BYTES = 16_384
@@ -38,6 +39,7 @@ class Job:
     arguments: tuple[Any, ...]
     log: str = ""  # file that takes what the call prints, and what the interpreter prints when it crashes
     progress: str = ""  # file that changes when the job gets on: a worker killed after that is not counted
+    pulse: str = ""  # file that changes while the job is alive: a worker that lets it stand for long is ended
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from ltm.runs.executors.base import CRASHED, KILLED, OVER_MEMORY, Job, Outcome, log_tail, signal_name
+from ltm.runs.heartbeat import Watcher
 
 _MOST_CRASHES = 3  # of workers on one job before it counts as failed
 _MOST_KILLS = 12  # of workers on one job that got no further between them
 _KILLS_WITHOUT_WAIT = 3
 _LONGEST_WAIT_SECONDS = 30.0
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Stalls:
+    """Tells which jobs have given no sign of life for long, by a clock that never jumps."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._watcher = Watcher(patience_seconds)
+
+    def has_stalled(self, job: Job, worker: int) -> bool:
+        """Return whether a job's pulse has stood still for as long as this worker had it."""
+        return bool(job.pulse) and self._watcher.is_dead(job.key, (worker, _stamp(job.pulse)))
 
 
 def out_of_memory_kills() -> int:

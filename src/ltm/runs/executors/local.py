@@ -23,6 +23,7 @@ from ltm.errors import BudgetError, DiskError
 from ltm.runs.executors.base import (
     GRACE_SECONDS,
     OVER_MEMORY,
+    STALL_SECONDS,
     STOPPED,
     STOPPED_EXIT,
     Job,
@@ -31,7 +32,7 @@ from ltm.runs.executors.base import (
     call,
     stop_requested,
 )
-from ltm.runs.executors.deaths import Deaths
+from ltm.runs.executors.deaths import Deaths, Stalls
 from ltm.units import format_bytes
 
 __all__ = ["Job", "LocalExecutor", "Outcome", "keep_freed_memory", "stop_requested"]
@@ -52,6 +53,7 @@ class LocalExecutor:
         environments: Environment variables by worker, so that each sees its own device; repeated where too few.
         most_bytes: Resident memory of a worker above which it is ended; 0 = not watched.
         deaths: What a worker's death means.
+        stall_seconds: Without a sign of life of its job, a worker is ended and the job given to another.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class LocalExecutor:
         environments: Sequence[Mapping[str, str]] = (),
         most_bytes: float = 0.0,
         deaths: Deaths | None = None,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._threads = threads
         self._wanted = n_workers
@@ -68,6 +71,7 @@ class LocalExecutor:
         self.most_bytes = most_bytes
         self._workers: list[_Worker] = []
         self._deaths = deaths
+        self._stalls = Stalls(stall_seconds)
         self.may_work: Callable[[], bool] = lambda: True
         self.on_tick: Callable[[], None] = lambda: None
 
@@ -153,9 +157,13 @@ class LocalExecutor:
         if not working and self.may_work():
             self._workers = [w for w in self._workers if w.job or w.process.is_alive()]
             return True
-        for worker in self._workers if self.most_bytes else ():
-            if worker.job and worker.resident_bytes() > self.most_bytes:
+        for worker in self._workers:
+            if worker.job is None:
+                continue
+            if self.most_bytes and worker.resident_bytes() > self.most_bytes:
                 worker.over_memory = True
+                worker.process.kill()
+            elif working and self._stalls.has_stalled(worker.job, worker.process.pid or 0):
                 worker.process.kill()
         return working
 

@@ -14,10 +14,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ltm.errors import MissingPartError, StoreError
-from ltm.runs.executors.base import LOG, Job
+from ltm.runs.executors.base import LOG, Job, Outcome
 from ltm.runs.heartbeat import FILE as HEARTBEAT
 from ltm.seal import file_digest
 from ltm.store import WorkFolder, cache_folder, write_bytes
@@ -49,13 +50,13 @@ class Inputs:
         self._work, self._send = work, send
         self._sent: dict[str, tuple[tuple[int, int], Input]] = {}
 
-    def of(self, key: str) -> list[Input]:
-        """Return the inputs of the job of one run."""
+    def of(self, key: str, more: Iterable[str] = ()) -> list[Input]:
+        """Return the inputs of the job of one run; `more` names files that it asked for."""
         names = [name for stage in _SHARED for name in self._below(stage)]
         for stage in _BY_RUN:
             names += [f"{stage}/{path.name}" for path in sorted(self._work.path(stage).glob("[!.]*.json"))]
         names += [n for n in self._below(f"runs/{key}") if n.rpartition("/")[2] not in _OWN_STAY]
-        names += self._below("runs/recipes")
+        names += [*self._below("runs/recipes"), *more]
         found = []
         for name in names:
             with contextlib.suppress(FileNotFoundError):
@@ -127,6 +128,12 @@ class NodeFolder:
             for name, value in (("log", job.log), ("progress", job.progress))
         }
         return dataclasses.replace(job, arguments=arguments, **places)
+
+    def at_home(self, outcome: Outcome) -> Outcome:
+        """Return an outcome whose damaged or missing file is named from the work folder on."""
+        if not outcome.damaged.startswith(str(self.root)):
+            return outcome
+        return dataclasses.replace(outcome, damaged=Path(outcome.damaged).relative_to(self.root).as_posix())
 
     def made(self, key: str, known: dict[str, tuple[int, int]]) -> Iterator[tuple[str, tuple[int, int], bytes]]:
         """Yield the files of one run that are new or changed, with their stamps; its `run.json` comes last."""

@@ -9,6 +9,7 @@ of their own (see `node`).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ltm.errors import InputError, MissingPartError
@@ -24,13 +26,14 @@ from ltm.runs.executors import node
 from ltm.runs.executors.base import (
     GRACE_SECONDS,
     OVER_MEMORY,
+    STALL_SECONDS,
     STOPPED,
     Job,
     Outcome,
     ask_this_process_to_stop,
     call,
 )
-from ltm.runs.executors.deaths import Deaths
+from ltm.runs.executors.deaths import Deaths, Stalls
 from ltm.runs.executors.local import keep_freed_memory
 from ltm.runs.executors.node import Inputs, NodeFolder
 from ltm.runs.section import RunsSection
@@ -88,6 +91,8 @@ class RayExecutor:
             concurrency_groups={"work": 1, "control": 1},
         )(Worker)
         self._inputs: Inputs | None = None
+        self._stalls = Stalls(STALL_SECONDS)
+        self._asked_for: dict[str, set[str]] = {}
         if not self._cluster.shared_folder and work is not None:
             self._inputs = Inputs(work, self._send)
 
@@ -121,11 +126,14 @@ class RayExecutor:
                     if outcome is None:
                         todo.append(job) if working else todo.appendleft(job)
                         continue
+                elif self._asks_for_more(outcome):
+                    todo.appendleft(job)
+                    continue
                 elif outcome.kind == STOPPED:
                     self._let_go(actor)
                     todo.appendleft(job)
                     continue
-                yield outcome
+                yield self._at_home(outcome)
 
     def _busy(self) -> list[_Actor]:
         return [actor for actor in self._actors if actor.job]
@@ -135,6 +143,9 @@ class RayExecutor:
         if self._inputs is not None:
             for actor in self._busy():
                 self._look_at_files(actor)
+        for actor in self._busy():
+            if actor.job is not None and self._stalls.has_stalled(actor.job, id(actor)):
+                self._ray.kill(actor.handle)
         if working and not self.may_work():
             self._ask_to_stop()
             return False
@@ -256,7 +267,23 @@ class RayExecutor:
             return None
         root = str(self._work.root)
         name = fingerprint([os.uname().nodename, os.getuid(), root])
-        return {"root": root, "name": name, "inputs": self._inputs.of(job.key)}
+        return {"root": root, "name": name, "inputs": self._inputs.of(job.key, self._asked_for.get(job.key, ()))}
+
+    def _asks_for_more(self, outcome: Outcome) -> bool:
+        """Note a file that a node misses and this machine has: the weights of another run, for example."""
+        if self._work is None or not outcome.damaged or Path(outcome.damaged).is_absolute():
+            return False
+        asked = self._asked_for.setdefault(outcome.key, set())
+        if outcome.damaged in asked or not self._work.path(outcome.damaged).exists():
+            return False
+        asked.add(outcome.damaged)
+        return True
+
+    def _at_home(self, outcome: Outcome) -> Outcome:
+        """Return an outcome whose damaged file, if any, is one of this machine's."""
+        if self._work is None or not outcome.damaged:
+            return outcome
+        return dataclasses.replace(outcome, damaged=str(self._work.root / outcome.damaged))  # a whole path stays
 
     def _send(self, name: str, data: bytes) -> Any:
         if self._cluster.storage:
@@ -404,7 +431,7 @@ class Worker:
         folder = self.folder = NodeFolder(f"{needs['name']}-{_node_id()[:8]}", _bring)
         outcome = call(folder.fetch, Job(job.key, (needs["inputs"],)))
         if outcome.ok:
-            outcome = call(function, folder.here(job, needs["root"]))
+            outcome = folder.at_home(call(function, folder.here(job, needs["root"])))
         files = list(folder.made(job.key, {}))
         folder.forget(job.key)
         return outcome, files
