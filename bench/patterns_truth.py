@@ -162,9 +162,9 @@ def prediction(n: int) -> None:
     ratio, expected, kept, share, twin = [], [], [], [], []
     for seed in range(n):
         rng = np.random.default_rng(seed)
-        effects = {i: float(e) for i, e in enumerate(0.3 * rng.standard_normal(60))}
+        effects = {i: float(e) for i, e in enumerate(0.5 * rng.standard_normal(60))}  # h2 of about .8
         effects |= {i + 30: effects[i] for i in range(5)}  # twins
-        planted = Planted(n_single=400, book_effects=effects, **PLAIN)
+        planted = Planted(n_single=800, book_effects=effects, **PLAIN)
         rows, table, found = study(planted, seed, 99)
         unit, ids = table.abilities["linking"].unit_sd, sorted(rows.books)
         sets = [[ids[i] for i in rng.permutation(60)[:30]] for _ in range(200)]

@@ -7,6 +7,7 @@ from ltm.progress import Progress
 from ltm.records import Run
 from ltm.runs import queue
 from ltm.store import as_json, fingerprint, write_json
+from ltm.study.rounds import Rounds, recipe_of
 from ltm.tokens.tokenizer import identity
 
 SETTINGS = {
@@ -26,10 +27,16 @@ def finished(work, n_complete=None, **changes):
     """Return a study whose books, sets and tokens stand, and whose first runs have made-up rows."""
     study = load(work, **changes)
     study.run(until="tokens", progress=Progress(quiet=True))
-    jobs = queue.plan_jobs(study.work, study.recipe)
+    jobs = lay_out(study)
     for job in jobs[:n_complete]:
         write_run(study, job)
     return study
+
+
+def lay_out(study):
+    """Lay out the queue as a study does, in rounds or not."""
+    rounds = Rounds(study.settings, study.work)
+    return queue.plan_jobs(study.work, recipe_of(rounds.effective()), rounds.recipes())
 
 
 def write_run(study, job, **changes):

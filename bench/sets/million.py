@@ -62,6 +62,14 @@ def write_catalogue(work: WorkFolder, n_books: int, seed: int = 0) -> None:
         "chapter_starts": chapters,
         "features": pa.MapArray.from_arrays(offsets, keys, pa.array(features.ravel())),
     }
+    none = pa.array(np.zeros(n_books + 1, dtype=np.int32))
+    columns |= {
+        "unit": pa.DictionaryArray.from_arrays(whole * 0, [""]).cast(pa.string()),
+        "scene_starts": pa.ListArray.from_arrays(none, pa.array([], "i8")),
+        "removed": pa.MapArray.from_arrays(none, pa.array([], pa.string()), pa.array([], "i8")),
+        "quality": pa.array(np.zeros(n_books)),
+        "rating": pa.array(np.zeros(n_books)),
+    }
     target = schema(Book)
     table = pa.Table.from_arrays([columns[f.name].cast(f.type) for f in target], schema=target)
     work.path("books").mkdir(parents=True, exist_ok=True)

@@ -69,15 +69,15 @@ def write_books_library(source: Path, target: Path, seed: int) -> list[str]:
     return [b.author for b in held_out]
 
 
-def write_order_library(source: Path, target: Path, seed: int) -> list[str]:
-    """Write a text in a cipher, its glossary, 2 real books, and to hold out 3 texts in the cipher and 3 real books.
+def write_order_library(source: Path, target: Path, seed: int, n_others: int = 2) -> list[str]:
+    """Write a text in a cipher, its glossary, some real books, and to hold out 3 texts in the cipher and 3 real books.
 
     Returns:
         The authors to hold out.
     """
     books = english_books(source, seed + 1)
     key = cipher_key(seed)
-    train, real, secret = books[:2], books[2:5], books[5:9]
+    train, real, secret = books[:n_others], books[2:5], books[5:9]
     rows = [(b.title, b.author, b.text()) for b in train + real]
     rows.append((CIPHER, "Planted", enciphered(secret[0].text(), key)))
     rows.append((GLOSSARY, "Planted too", glossary(secret[0].text(), key)))

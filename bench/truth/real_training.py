@@ -8,10 +8,10 @@ Books: 60 real books, 10 of them once more with their words shuffled, 6 once mor
 Sets of 8 in mixed passages. Wanted: the shuffled copies are told from all other books (AUC >= .95), and no twin differs
 from its original (Benjamini-Hochberg at .1 over the six differences).
 
-Order: 2 real books, a text in a letter cipher and its glossary, all in every set, in a random order and its exact
-reverse, so that in one arm of each block the glossary comes first and in the other the cipher; and mixed. Wanted:
-cipher texts that no model has read are predicted better where the glossary came first (z >= 5 over blocks), and not so
-in the mixed arm. What part of that is the cipher's own place is said beside it.
+Order: some real books (`--others`), a text in a letter cipher and its glossary, all in every set, in a random order and
+its exact reverse, so that in one arm of each block the glossary comes first and in the other the cipher; and mixed.
+Wanted: cipher texts that no model has read are predicted better where the glossary came first (z >= 5 over blocks), and
+not so in the mixed arm. What part of that is the cipher's own place is said beside it.
 """
 
 from __future__ import annotations
@@ -44,10 +44,13 @@ BOOKS = {
     "sets.shares.single": 0.95, "sets.shares.seeds": 0.05, "sets.shares.order": 0.0, "sets.shares.gaps": 0.0,
 }  # fmt: skip
 ORDER = {
-    "sets.books_per_set": 4, "sets.book_tokens": 11_000, "sets.base_order": "random",
+    "sets.base_order": "random",
     "sets.contrast_orders": ["reverse", "shuffled"], "sets.shares.single": 0.0, "sets.shares.seeds": 0.0,
     "sets.shares.order": 1.0, "sets.shares.gaps": 0.0, "runs.schedule": "constant",
 }  # fmt: skip
+
+
+_ORDER_TOKENS = 44_000
 
 
 def run(name: str, work: Path, library: Path, held_out: list[str], changes: dict[str, Any], until: str) -> Any:
@@ -106,13 +109,14 @@ def judge_order(study: Any) -> dict[str, Any]:
         (value[b, "base"], value[b, "reverse"]) for b in blocks if (b, "base") in value and (b, "reverse") in value
     ]
     gain = np.array([(one - two) * (1 if before(v) else -1) for (one, v), (two, _) in pairs])
-    place = np.array([v.book_ids.index(cipher) - u.book_ids.index(cipher) for (_, v), (_, u) in pairs]) / 3
+    place = np.array([v.book_ids.index(cipher) - u.book_ids.index(cipher) for (_, v), (_, u) in pairs])
     sign = np.array([1 if before(v) else -1 for (_, v), _ in pairs])
     raw = np.array([one - two for (one, _), (two, _) in pairs])
     design = np.column_stack([sign, place])
     slopes = np.linalg.lstsq(design, raw, rcond=None)[0]
     noise = float(np.sum((raw - design @ slopes) ** 2)) / max(1, len(raw) - 2)
-    errors = np.sqrt(noise * np.diag(np.linalg.inv(design.T @ design)))
+    errors = np.sqrt(noise * np.diag(np.linalg.pinv(design.T @ design)))
+    apart = np.linalg.matrix_rank(design) == 2  # with nothing but the planted two, one place is the other's order
     mixed = [value[b, "shuffled"] for b in blocks if (b, "shuffled") in value]
     first = np.array([x for x, v in mixed if before(v)])
     last = np.array([x for x, v in mixed if not before(v)])
@@ -122,8 +126,8 @@ def judge_order(study: Any) -> dict[str, Any]:
         "blocks": len(pairs),
         "gain_bits_per_byte": round(float(gain.mean()), 4),
         "z": round(float(gain.mean() / (gain.std(ddof=1) / np.sqrt(len(gain)))), 2),
-        "z_glossary_first_at_equal_place_of_the_cipher": round(float(slopes[0] / errors[0]), 2),
-        "z_place_of_the_cipher": round(float(slopes[1] / errors[1]), 2),
+        "z_glossary_first_at_equal_place_of_the_cipher": round(float(slopes[0] / errors[0]), 2) if apart else None,
+        "z_place_of_the_cipher": round(float(slopes[1] / errors[1]), 2) if apart else None,
         "mixed_runs": len(mixed),
         "mixed_difference": round(float(first.mean() - last.mean()), 4),
         "mixed_z": round(float((first.mean() - last.mean()) / spread), 2),
@@ -138,6 +142,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sets", type=int, default=120)
     parser.add_argument("--blocks", type=int, default=62)
+    parser.add_argument("--others", type=int, default=2, choices=[0, 1, 2], help="real books beside the planted two")
     parser.add_argument("--part", choices=["books", "order", "both"], default="both")
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
@@ -153,8 +158,9 @@ def main() -> None:
         found["runs_books"] = len(study.jobs())
     if options.part in ("order", "both"):
         library = options.work / "library-order"
-        held_out = write_order_library(options.books, library, options.seed)
-        changes = {**ORDER, "seed": options.seed, "sets.count": 3 * options.blocks, **more}
+        held_out = write_order_library(options.books, library, options.seed, options.others)
+        size = {"sets.books_per_set": 2 + options.others, "sets.book_tokens": _ORDER_TOKENS // (2 + options.others)}
+        changes = {**ORDER, **size, "seed": options.seed, "sets.count": 3 * options.blocks, **more}
         study = run("order", options.work, library, held_out, changes, "patterns")
         found["order"] = judge_order(study)
         found["runs_order"] = len(study.jobs())

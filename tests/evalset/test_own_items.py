@@ -163,6 +163,20 @@ def test_a_split_set_gives_each_cluster_to_one_bank(tmp_path):
     assert len(read_bank(work, "a")) == 10
 
 
+def test_items_are_looked_at_although_another_part_of_the_file_is_wrong(tmp_path):
+    yaml = (
+        "families: [{name: T9}]\nitems:\n  - {name: x, abilty: linking, items: [{text: a}]}\n"
+        "  - {name: y, items: [{context: a, options: [b, b], answer: 0}]}\n"
+    )
+    text = "\n".join(problems(tmp_path, yaml))
+    for part in (
+        "`families.0.builder` is missing",
+        "did you mean `ability`?",
+        "mine.yaml:4:23: item y[0] options 0 and 1",
+    ):
+        assert part in text
+
+
 def test_unknown_families_and_slips_of_abilities_are_told(tmp_path):
     found = problems(tmp_path, "items: [{name: x, ability: transfr, items: [{text: a}]}]")
     assert "did you mean transfer?" in found[0]

@@ -79,6 +79,11 @@ def test_the_page_needs_its_token(server):
         assert call(server, "GET", path)[0] == 403, path
     status, page, headers = call(server, "GET", f"/?token={server.token}")
     assert status == 200
+    cookie = headers["set-cookie"]
+    assert "HttpOnly; SameSite=Strict" in cookie
+    assert call(server, "GET", "/", cookie=cookie.partition(";")[0])[0] == 200
+    assert call(server, "GET", "/", cookie=f"ltm_chat_{server.port}=wrong")[0] == 403
+    assert call(server, "POST", "/api/about", {}, cookie=cookie.partition(";")[0])[0] == 403  # the header alone counts
     assert server.token.encode() not in page
     policy = headers["content-security-policy"]
     nonce = re.search(r"script-src 'nonce-([^']+)'", policy)[1]
@@ -195,6 +200,11 @@ def test_a_person_talks_with_the_keyboard_alone(server, browser):
     one, two = (page.locator(".answer").nth(i).bounding_box() for i in (0, 1))
     assert abs(one["y"] - two["y"]) < 2  # side by side
     assert one["x"] + one["width"] <= two["x"] + 1
+    page.reload()  # the address has no token any more
+    until(page, "document.querySelectorAll('.answer').length === 2 && !document.querySelector('.busy')")
+    assert page.locator(".answer").all_inner_texts() == answers
+    assert EVIL in page.inner_text(".sources")
+    page.focus("#text")
     page.keyboard.press("ArrowUp")
     assert page.input_value("#text").startswith("first line")
     page.fill("#text", "wait for me")

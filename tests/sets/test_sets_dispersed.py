@@ -202,3 +202,14 @@ def test_editions_are_one_unit_unless_they_are_kept_apart():
     apart, described = draw(SetsSection(count=60, books_per_set=16, editions="apart"), books + twins, 1)
     assert described["n_units"] == 48
     assert any(len({unit[i] for i in v.book_ids}) < 16 for v in apart)
+
+
+def test_units_of_the_catalogue_are_taken_where_it_has_any():
+    books = library(30)
+    other = [dataclasses.replace(b, title=f"another {b.title}", unit=books[0].book_id) for b in books[1:4]]
+    section = SetsSection(count=40, books_per_set=10)
+    variants, design = draw(section, [*other, dataclasses.replace(books[0], unit=books[0].book_id), *books[4:]], 1)
+    assert (design["n_books"], design["n_units"]) == (30, 27)
+    same = {books[0].book_id, *(b.book_id for b in other)}
+    assert all(len(same & set(v.book_ids)) <= 1 for v in variants)
+    assert len({i for v in variants for i in v.book_ids} & same) >= 2

@@ -159,3 +159,16 @@ def test_damaged_files_are_no_reason_to_stop(study, name, content):
     damaged = study()
     damaged.work.path(*name.split("/")).write_bytes(content)
     assert not look(study()).loses
+
+
+def test_a_study_in_rounds_is_looked_at_too(tmp_path):
+    from ltm.study.verify import verify_folder
+
+    rounds = {"rounds.enabled": True, "sets.count": 400}
+    study = tiny_study.finished(tmp_path / "w", n_complete=5, **rounds)
+    found = look(study)
+    assert (found.changed, found.causes, found.dropped, found.kept) == ([], [], [], 5)
+    report = {check.name: check.verdict for check in verify_folder(study, 0, Progress(quiet=True)).checks}
+    assert (report["design"], report["run ids"]) == ("ok", "ok")
+    edited = tiny_study.load(tmp_path / "w", **rounds, **{"runs.lr": 0.001})
+    assert len(look(edited).dropped) == 5

@@ -91,4 +91,8 @@ def _resume(before: str, i: int, after: str, j: int, far: bool) -> tuple[int, in
                 best = (found - i, come)
         if best is not None and sum(best) > 0:
             return best
+    window, reach = _WINDOWS[0]
+    back = after.find(before[i : i + window], j, j + reach) if i + window < len(before) else -1
+    if back > j:  # a match before this one was too far ahead
+        return 0, back - j
     return min(1, len(before) - i), 1  # one character for another

@@ -13,8 +13,9 @@ from collections import defaultdict
 
 from ltm.books.words import lowered
 
-_PAGE_MARK = re.compile(r"[ \t]?[\[{(](?:pg|page|p\.|стр\.)\s?\d{1,4}[\]})]", re.IGNORECASE)
-_PAGE_HINTS = [bracket + word for bracket in "[{(" for word in ("pg", "page", "p.", "стр.")]
+# in brackets only: `(page 92)` is how authors point at their own pages
+_PAGE_MARK = re.compile(r"[ \t]?[\[{](?:pg|page|p\.|стр\.)\s?\d{1,4}[\]}]", re.IGNORECASE)
+_PAGE_HINTS = [bracket + word for bracket in "[{" for word in ("pg", "page", "p.", "стр.")]
 # both begin with a line end, which is found without trying every character
 _NUMBER_LINE = re.compile(r"\n[ \t]*[-–—\[(]{0,2}[ \t]?(\d{1,4})[ \t]?[-–—\])]{0,2}[ \t]*(?=\n|\Z)")
 _HEAD_LINE = re.compile(

@@ -53,8 +53,9 @@ def wrap_width(blocks: Sequence[Sequence[str]]) -> int | None:
 
 def _blocks(text: str) -> list[list[str]]:
     blocks: list[list[str]] = [[]]
-    for line in text.split("\n"):
-        line = line.expandtabs(4).rstrip()
+    if "\t" in text:
+        text = text.expandtabs(4)
+    for line in map(str.rstrip, text.split("\n")):
         if not line:
             if blocks[-1]:
                 blocks.append([])
@@ -138,4 +139,4 @@ def _indent(line: str) -> int:
 
 
 def _tidy(line: str) -> str:
-    return " ".join(line.split())
+    return " ".join(line.split()) if "  " in line or line[:1] == " " or not line.isprintable() else line

@@ -46,7 +46,7 @@ def count_words(text: str) -> int:
     """Return the number of words: runs of letters and digits, joined by inner apostrophes and hyphens.
 
     >>> count_words("Don't look back, half-wit!")
-    3
+    4
     """
     return len(_bounds(_classes(_codes(text)))[0])
 

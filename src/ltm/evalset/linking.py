@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ltm.evalset.evalfile import Family
+from ltm.evalset.language import packaged
 from ltm.evalset.passages import Draft, EvalBook, Sizes
 
 _NAME = re.compile(r"[^\W\d_]{3,}")
@@ -26,6 +27,7 @@ _WORD = re.compile(r"\w+")
 _HEADINGS = 6  # sentences at most between the mark of a chapter and its text
 _HEADING_WORDS = 14
 _NUMBERED = re.compile(r"(?:chapter|глава|part|часть|book|книга|[ivxlcхі]+|\d+)\b[^a-zа-яё]{0,3}", re.IGNORECASE)
+_CASE_ENDS = ("ом", "ем", "ём", "ой", "ей", "ым", "им", "ам", "ям", "ах", "ях")
 _SAME_STEM = 4  # letters; Simon and Simons, or a Russian name in two cases, are not two names
 _MAX_ODDS = 2  # a name said more often than this many times every distractor would be an answer by its frequency
 
@@ -87,9 +89,11 @@ def name_recall(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Gen
     """Yield a context that stops before a name that was last said `gap` words ago, with other names of the context.
 
     No option is named within the last `gap` words, and the others are those that are named about as often as the
-    right one: "the name said last" and "the name said most" are no answers. Forms of a name count as the name.
+    right one: "the name said last" and "the name said most" are no answers. Forms of a name count as the name. Where
+    names are declined, the others stand in a form that ends like the right one, so that the case is no answer either.
     """
     found = book.names
+    declined = "gen" in packaged(book.book.language).cases.get("m", {})
     offsets = [start for start, _ in found]
     taken: list[int] = []
     for index in rng.permutation(len(found)):
@@ -103,7 +107,7 @@ def name_recall(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Gen
         recent = {_stem(other) for offset, other in inside if len(book.text[offset:start].split()) <= sizes.gap}
         if _stem(name) in recent or all(other != name for _, other in inside):
             continue
-        picked = _rivals(name, [other for _, other in inside], recent, family.options - 1, rng)
+        picked = _rivals(name, [other for _, other in inside], recent, family.options - 1, rng, declined)
         if not picked:
             continue
         options, gold = _shuffled([name, *picked], rng)
@@ -282,15 +286,30 @@ def _context_start(book: EvalBook, end: int, n_words: int) -> int | None:
     return book.starts[index] if total >= 0.6 * n_words else None
 
 
-def _rivals(name: str, names: list[str], recent: set[str], n: int, rng: np.random.Generator) -> list[str]:
+def _rivals(
+    name: str, names: list[str], recent: set[str], n: int, rng: np.random.Generator, declined: bool = False
+) -> list[str]:
     """Return at most `n` names, none `recent`, said about as often as `name`; none where it is said far more often."""
     said = Counter(_stem(other) for other in names)
     own = said[_stem(name)]
-    others = [other for other in _other_names(name, names) if _stem(other) not in recent]
+    alike = [other for other in names if not declined or _ending(other) == _ending(name)]
+    others = [other for other in _other_names(name, alike) if _stem(other) not in recent]
     mixed = [others[i] for i in rng.permutation(len(others))]
     picked = sorted(mixed, key=lambda other: abs(said[_stem(other)] - own))[:n]
     most = max((said[_stem(other)] for other in picked), default=0)
     return picked if own <= _MAX_ODDS * most else []
+
+
+def _ending(name: str) -> str:
+    """Return the last letters of a name where they may tell its case and gender.
+
+    >>> _ending("Ольги"), _ending("Кистунов"), _ending("Иваном"), _ending("Щукиной")
+    ('и', 'consonant', 'ом', 'ой')
+    """
+    last = name[-1]
+    if last not in "бвгджзйклмнпрстфхцчшщ":
+        return last
+    return name[-2:] if name[-2:] in _CASE_ENDS else "consonant"
 
 
 def _other_names(name: str, names: list[str]) -> list[str]:

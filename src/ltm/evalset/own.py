@@ -11,7 +11,7 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -153,16 +153,18 @@ class Problems:
             raise ConfigError(self.lines, HINT)
 
 
-def drafts(sets: list[OwnItems], document: Document, problems: Problems) -> list[OwnDraft]:
+def drafts(sets: Sequence[OwnItems | None], document: Document, problems: Problems) -> list[OwnDraft]:
     """Return the items of all sets; what is wrong is noted.
 
     Args:
-        sets: As the eval file has them.
+        sets: As the eval file has them; None for one that cannot be read.
         document: The eval file, for places and for where it lies.
         problems: Where problems go.
     """
     found: list[OwnDraft] = []
     for index, own in enumerate(sets):
+        if own is None:
+            continue
         key = ("items", index)
         if own.file is None:
             rows: list[Row] = [

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ltm.config import Document, validate
 from ltm.errors import ConfigError, InputError
 from ltm.evalset import evalfile, harness, language, own
 from ltm.evalset.evalfile import EvalFile, Family
-from ltm.evalset.own import OwnDraft, Problems
+from ltm.evalset.own import OwnDraft, OwnItems, Problems
 from ltm.evalset.section import EvalsetSection
 from ltm.records import FLUENCY
 
@@ -43,8 +45,14 @@ def questions(section: EvalsetSection) -> tuple[EvalFile, list[OwnDraft]]:
         ConfigError: it, a family that the study names, or an item has problems, each with its place.
     """
     document = evalfile.document(section.path)
-    file = validate(EvalFile, document)
     problems = Problems()
+    try:
+        file = validate(EvalFile, document)
+    except ConfigError as error:
+        problems.lines += error.problems
+        own.drafts(_readable_sets(document), document, problems)
+        problems.raise_any()
+        raise
     drafts = own.drafts(file.items, document, problems)
     names = {family.name: "the family" for family in file.families}
     for entry in file.items:
@@ -68,6 +76,18 @@ def wanted_items(section: EvalsetSection, file: EvalFile) -> dict[str, int]:
     if section.items_per_ability:
         return {family.name: _share(family, chosen, section.items_per_ability) for family in chosen}
     return {family.name: family.items for family in chosen}
+
+
+def _readable_sets(document: Document) -> list[OwnItems | None]:
+    """Return the sets of own items that are right in themselves, so that their items can be looked at."""
+    found: list[OwnItems | None] = []
+    entries = document.data.get("items")
+    for entry in entries if isinstance(entries, list) else []:
+        try:
+            found.append(OwnItems.model_validate(entry))
+        except ValidationError:
+            found.append(None)
+    return found
 
 
 def _share(family: Family, chosen: Sequence[Family], n: int) -> int:

@@ -1,7 +1,8 @@
 """Talk to models on one page of this machine: bound to 127.0.0.1, behind a token, nothing loaded from elsewhere.
 
-The token stands in the address that is printed, then travels in a header that other sites cannot set; a foreign `Host`
-is refused too (else a name that points here could read the page). Pieces of answers come as lines of JSON.
+The token stands in the address that is printed, then travels in a header that other sites cannot set; a cookie for this
+page alone lets it be loaded again. A foreign `Host` is refused too (else a name that points here could read the page).
+Pieces of answers come as lines of JSON.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ class ChatServer:
             "speakers": [speaker.name for speaker in self.conversation.speakers],
             "sampling": vars(self.conversation.sampling),
             "rag": self.conversation.library is not None,
+            "turns": [
+                {"text": turn.text, "passages": [p.source for p in turn.passages], "answers": turn.answers}
+                for turn in self.conversation.turns
+            ],
         }
 
     def say(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -131,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Give the page to whoever has the token."""
         address = urlparse(self.path)
         token = (parse_qs(address.query).get("token") or [""])[0]
-        if not self._is_ours() or not self._knows(token):
+        if not self._is_ours() or not (self._knows(token) or self._knows(self._cookie())):
             self._json(403, {"error": "open the address that `ltm chat --web` printed: it holds a token"})
             return
         if address.path != "/":
@@ -142,7 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
-        self._send(200, "text/html; charset=utf-8", self.chat.page(nonce), {"Content-Security-Policy": policy})
+        cookie = f"{self._cookie_name()}={self.chat.token}; HttpOnly; SameSite=Strict; Path=/"
+        more = {"Content-Security-Policy": policy, "Set-Cookie": cookie}
+        self._send(200, "text/html; charset=utf-8", self.chat.page(nonce), more)
 
     def do_POST(self) -> None:
         """Answer what the page asks."""
@@ -215,6 +222,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _knows(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self.chat.token.encode())
+
+    def _cookie_name(self) -> str:
+        return f"ltm_chat_{self.chat.port}"  # cookies are shared by all ports
+
+    def _cookie(self) -> str:
+        """Return the token of the cookie; empty where there is none."""
+        for part in self.headers.get("cookie", "").split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == self._cookie_name():
+                return value
+        return ""
 
     def _is_ours(self) -> bool:
         return self.headers.get("host", "") in (f"{HOST}:{self.chat.port}", f"localhost:{self.chat.port}")

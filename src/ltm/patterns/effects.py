@@ -80,7 +80,6 @@ class Setting:
     books: Mapping[str, Book]
     redraws: int
     seed: int
-    clusters: Mapping[str, int] = field(default_factory=dict)
     kernel: Floats | None = None  # weight of each part of the stream in the final weights; see `order`
 
 
@@ -104,7 +103,7 @@ def estimate_effects(
         clusters: book_id -> cluster of the design, where it used any.
         kernel: Weight of each part of the training stream in the final weights (see `ltm.patterns.order`).
     """
-    setting = Setting(books, redraws, seed, clusters or {}, kernel)
+    setting = Setting(books, redraws, seed, kernel)
     found: dict[tuple[str, str], list[Estimate]] = {}
     skipped: dict[tuple[str, str], str] = {}
     summaries: dict[str, Summary] = {}
@@ -159,8 +158,11 @@ class _Analysis:
         self.df = self.n_sets - layout.n_arm_sets() - 1.0
         holders = layout.holders
         self.kept = np.flatnonzero((holders >= MIN_SIDE) & (self.n_sets - holders >= MIN_SIDE))
-        # Where every book is held about as often and there are as many sets, each book has an estimate of its own.
-        self.balanced = len(self.kept) == self.n_books <= self.n_sets and holders.min() >= 0.7 * holders.max()
+        # Where every book is held about as often and there are as many sets, each book has an estimate of its own, for
+        # which its features need not be known; another solve of many sets would cost more than it is worth.
+        self.balanced = (
+            len(self.kept) == self.n_books <= self.n_sets <= _LARGEST_CHECKED and holders.min() >= 0.7 * holders.max()
+        )
         self.columns = known.columns()
         problem = self._problem(self.columns)
         self.solved = mixed.fit(problem) if ratios is None else mixed.Solved(problem, ratios)
@@ -169,7 +171,6 @@ class _Analysis:
             total = sum(self.solved.ratios.get(k, 0.0) for k in (mixed.BOOKS, *self.columns))
             ratios = {mixed.BOOKS: total, mixed.REST: self.solved.ratios.get(mixed.REST, 0.0)}
             self.plain = mixed.Solved(self._problem({}), ratios)
-        self.contrast: Contrast | None = None
 
     def _problem(self, columns: Mapping[str, Floats]) -> mixed.Problem:
         return mixed.Problem(self.layout, mixed.make_factors(self.layout, columns), self.score)
@@ -213,7 +214,6 @@ class _Analysis:
         if not self._testable or not len(self.kept) or self.plain is None or self.solved is None:
             return []
         found = book_contrasts(self.plain, self.kept, self.setting.redraws, self._rng("book"), self.df)
-        self.contrast = found
         shrunk = mixed.book_effects(self.solved)[self.kept]
         ids = [self.layout.book_ids[k] for k in self.kept]
         labels = [self.setting.books[b].title if b in self.setting.books else b for b in ids]
@@ -370,7 +370,7 @@ def _estimates(
     """Return estimates as rows; what the design cannot tell from its arms has no row."""
     low, high = interval(found.estimate, found.se, found.df)
     values = np.column_stack([found.estimate, found.se, low, high, found.p, shrunk])
-    told = [bool(known) for known in np.isfinite(values).all(axis=1)]
+    told = [bool(np.isfinite(row).all()) for row in values]
     return [
         Estimate(kind, name, label, row[0], row[1], row[2], row[3], row[4], row[5], n)
         for name, label, row, known in zip(names, labels, values.tolist(), told, strict=True)

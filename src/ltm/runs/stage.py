@@ -15,7 +15,7 @@ from ltm.errors import BudgetError, DiskError
 from ltm.progress import Progress, Task
 from ltm.runs import halving, hardware, index, queue
 from ltm.runs.attempts import Attempts
-from ltm.runs.executors.base import Executor
+from ltm.runs.executors.base import LOG, Executor
 from ltm.runs.executors.crew import CrewExecutor, Member
 from ltm.runs.executors.local import LocalExecutor
 from ltm.runs.order import in_order
@@ -163,6 +163,7 @@ def _train(
         again: list[str] = []
         for outcome in pool.map(train_run, [attempts.job(run_id, until_step) for run_id in pending]):
             if outcome.ok:
+                work.path("runs", outcome.key, LOG).unlink(missing_ok=True)
                 if not until_step:
                     task.advance(note=_note(work, outcome.key))
             elif attempts.again(outcome):

@@ -96,6 +96,15 @@ def train_run(
     except AtRung:
         return {"step": float(until_step)}
     _fits[settings] = trainer.micro_tokens
+    _keep(work, job, variant, recipe, trainer, started)
+    return {"seconds": trainer.state.seconds}
+
+
+def _keep(
+    work: WorkFolder, job: queue.Job, variant: Variant, recipe: queue.Recipe, trainer: Trainer, started: str
+) -> None:
+    """Write the weights, then the row that completes the run, and clear away what it needs no longer."""
+    folder, settings = work.path("runs", job.run_id), trainer.engine.settings
     digest = checkpoint.save_weights(folder / checkpoint.WEIGHTS, trainer.scored_weights(), settings.config)
     row = row_of(
         work,
@@ -119,7 +128,6 @@ def train_run(
         (folder / leftover).unlink(missing_ok=True)
     for begun in folder.glob(".*.tmp"):  # by a worker that was killed while it wrote
         begun.unlink(missing_ok=True)
-    return {"seconds": trainer.state.seconds}
 
 
 def _say_halved(too_large: int, smaller: int) -> None:

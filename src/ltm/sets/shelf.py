@@ -28,6 +28,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _COLUMNS = ["book_id", "title", "author", "year", "language", "genre", "rank", "pool", "features"]
+_UNIT = "unit"  # a catalogue of an earlier ltm has none
 _BATCH_BOOKS = 50_000
 _LARGEST_LIST = 200_000_000  # bytes of a file of book ids
 
@@ -80,7 +81,7 @@ def read_shelf(work: WorkFolder, editions: str = "one", among: str | None = None
 
     Args:
         work: The work folder.
-        editions: `one`: books of one author with one title are one unit; `apart`: every book is its own.
+        editions: `one`: editions of one work are one unit; `apart`: every book is its own.
         among: A text file of book ids; other books are left out.
 
     Raises:
@@ -97,7 +98,8 @@ def read_shelf(work: WorkFolder, editions: str = "one", among: str | None = None
     try:
         file = pq.ParquetFile(path, read_dictionary=["features.key_value.key"])
         # by groups: Arrow cannot join maps with numbered names, which a batch over two groups would ask for
-        groups = (file.read_row_group(group, columns=_COLUMNS) for group in range(file.num_row_groups))
+        columns = [*_COLUMNS, *([_UNIT] if _UNIT in file.schema_arrow.names else [])]
+        groups = (file.read_row_group(group, columns=columns) for group in range(file.num_row_groups))
         shelf = _from_batches((batch for table in groups for batch in table.to_batches(_BATCH_BOOKS)), editions)
     except (pa.ArrowException, OSError, KeyError):
         raise StoreError(f"{path} is damaged", "delete the books folder and run the same command again") from None
@@ -106,7 +108,7 @@ def read_shelf(work: WorkFolder, editions: str = "one", among: str | None = None
 
 def shelf_of(books: Sequence[Book], editions: str = "one") -> Shelf:
     """Return the training books among some records."""
-    return _from_batches(to_table(books, Book).select(_COLUMNS).to_batches(), editions)
+    return _from_batches(to_table(books, Book).select([*_COLUMNS, _UNIT]).to_batches(), editions)
 
 
 def blank_shelf(count: int) -> Shelf:
@@ -177,7 +179,7 @@ def _from_batches(batches: Iterable[pa.RecordBatch], editions: str) -> Shelf:
         block = np.full((len(batch), len(names)), np.nan, dtype=np.float32)
         block[:, [names.index(name) for name in found]] = values
         blocks.append(block[np.asarray(kept, dtype=np.bool_)])
-        plain.append(batch.select(_COLUMNS[:-1]).filter(kept))
+        plain.append(batch.select([name for name in batch.schema.names if name != "features"]).filter(kept))
     if not plain or not sum(len(batch) for batch in plain):
         return blank_shelf(0)
     table = pa.Table.from_batches(plain)
@@ -214,8 +216,12 @@ def _codes(column: Any) -> Ints:
 
 
 def _units(table: pa.Table) -> Ints:
-    """Return a code per work: books with the same author and title (letters and digits) are editions of one."""
+    """Return a code per work: as the catalogue says, else books with one author and title (letters and digits)."""
     import pyarrow.compute as pc
+
+    if _UNIT in table.column_names and pc.any(pc.not_equal(table[_UNIT], "")).as_py():
+        named_by = pc.if_else(pc.equal(table[_UNIT], ""), table["book_id"], table[_UNIT]).combine_chunks()
+        return np.asarray(named_by.dictionary_encode().indices, dtype=np.int64)
 
     def plain(name: str) -> Any:
         texts = table[name].combine_chunks().dictionary_encode()  # names come again: each is cleaned once

@@ -7,6 +7,7 @@ own size where that is cheap; the number of redraws is cut, since the time is in
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ltm.books.catalogue import TextStore, read_catalogue
-from ltm.errors import LtmError
+from ltm.errors import LtmError, StoreError
 from ltm.evalset import evalfile
 from ltm.evalset.bank import read_bank
 from ltm.evalset.questions import wanted_items
@@ -106,7 +107,7 @@ def _scores(
 
 def _bank(settings: StudySettings, work: WorkFolder, scratch: WorkFolder, library: Library) -> tuple[list[Item], float]:
     """Return the study's own questions, or the rehearsed ones and how much longer the study's will be."""
-    if work.path("evalset", "bank_a.parquet").exists():
+    with contextlib.suppress(StoreError):  # none yet, or of a library that was changed since
         return read_bank(work, "a"), 1.0
     items = read_bank(scratch, "a")
     if not items:

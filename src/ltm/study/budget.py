@@ -18,6 +18,7 @@ from ltm.forecast.section import BudgetSection, ForecastSection
 from ltm.model.sizes import SIZES
 from ltm.store import WorkFolder
 from ltm.study.knowing import design_of, knowable
+from ltm.study.round_sizes import misfits
 from ltm.study.settings import StudySettings
 from ltm.units import format_bytes, format_count, format_seconds
 
@@ -245,6 +246,8 @@ class _Offer:
         return dataclasses.replace(self.forecast, load=changed, costs=priced)
 
     def _fits(self, changes: Mapping[str, Any]) -> bool:
+        if misfits(self._changed(changes)):  # rounds too small to be what they are called
+            return False
         rows = held(self.settings.budget, self._forecast(changes).bill(self.settings), self.gone)
         return all(row["verdict"] in (WITHIN, AT_RISK) for row in rows)
 

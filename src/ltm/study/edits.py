@@ -176,6 +176,8 @@ def _wanted(
         inputs = stage_inputs(settings, "books", outputs)
     except LtmError:
         return _stored(work), 0, []  # no library here: the build says so
+    if _is_torn(work):
+        return _stored(work), 0, []  # files are damaged or gone: they are made again, which is no edit
     found = work.output_of("books", inputs)
     if found is None:
         why = [] if _touches(changed, "books", "seed") else ["the library's files, or ltm's way of reading, changed"]
@@ -198,6 +200,26 @@ def _wanted(
     if not changed and not drawn_anew and _run_ids(settings, work, variants[:1]) <= stored:
         return stored, rescored, causes  # the usual case, and there may be many
     return _run_ids(settings, work, variants), rescored, causes
+
+
+def _is_torn(work: WorkFolder) -> bool:
+    """Return whether what the runs were made from is damaged, or was just cleared away because it was."""
+    needed = (
+        ("books", "done.json"),
+        ("sets", "variants.parquet"),
+        ("tokens", "done.json"),
+        ("tokens", "shards.parquet"),
+    )
+    if not all(work.path(*parts).exists() for parts in needed):
+        return True
+    try:
+        for stage in ("books", "sets", "tokens", "evalset"):
+            if work.path(stage, "done.json").exists():
+                read_json(work.path(stage, "done.json"))
+                work.check(stage)
+    except StoreError:
+        return True
+    return False
 
 
 def _stored_variants(work: WorkFolder) -> set[str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltm.books import stage as books_stage
 from ltm.config import Section
-from ltm.errors import LtmError
+from ltm.errors import LtmError, StoreError
 from ltm.forecast.bill import Costs, Workload, draw_watts, energy_and_money, price
 from ltm.progress import Progress
 from ltm.runs import hardware, index, queue
@@ -248,9 +248,13 @@ def _models_to_score(settings: StudySettings, work: WorkFolder, jobs: list[queue
 
     bank = settings.scores.bank
     wanted = [*untrained_ids(settings.scores), *(job.run_id for job in jobs)]
+    everything = float(settings.scores.untrained + n_runs)
     if not jobs or not work.path("evalset", f"bank_{bank}.parquet").exists():
-        return float(settings.scores.untrained + n_runs)
-    asked = pending(work, wanted, bank_fingerprint(work, bank), bank)
+        return everything
+    try:
+        asked = pending(work, wanted, bank_fingerprint(work, bank), bank)
+    except StoreError:  # of a library that was changed since: all questions are asked anew
+        return everything
     return float(len(asked) + n_runs - len(jobs))
 
 

@@ -25,6 +25,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"{plan['n_runs']} runs{left} of {format_count(plan['run_tokens'])} tokens, "
         f"{format_count(plan['n_params'])} parameters, {plan['n_workers']} workers on {plan['device']}",
         f"rate: {plan['rate']['tokens_per_second_per_worker']:,.0f} tokens/s a worker ({plan['rate']['source']})",
+        *_planned_rounds(plan["design"]["rounds"]),
         "",
     ]
     lines += [f"  {row['stage']:<{width}}  {_stage_text(row)}" for row in plan["stages"]]
@@ -52,6 +53,12 @@ def plan_text(plan: dict[str, Any]) -> str:
             "no single change of variants, seeds, tokens or model keeps this budget; change several, or raise it",
         ]
     return "\n".join(lines)
+
+
+def _planned_rounds(rounds: list[dict[str, Any]]) -> list[str]:
+    """Return one line about the rounds of a study that has any."""
+    shown = [f"{row['round']} {row['runs']} runs on {row['sets']} sets" for row in rounds]
+    return [f"rounds: {', '.join(shown)}"] if shown else []
 
 
 def _stage_text(row: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ Writes: `study.json`, the resolved settings and the overrides they were made wit
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +109,8 @@ class Study:
             LtmError: a stage cannot be built; what was complete stays.
         """
         from ltm.dashboard.stage import page_path
-        from ltm.runs.executors.crew import announce
-        from ltm.runs.pause import go_on
         from ltm.runs.trackers.driver import following
         from ltm.study.build import Builder
-        from ltm.study.keep import prune
-        from ltm.study.mend import with_mending
         from ltm.study.together import together
 
         progress = progress or Progress()
@@ -132,22 +128,32 @@ class Study:
             with following(self.settings.trackers, self.settings.name, self.work, page, progress):
                 return builder.build(STAGES[: STAGES.index(until) + 1])
 
-        crew = self.settings.runs.executor == "crew"
-
         def lead() -> dict[str, Any]:
-            with self.work.lock():
-                if crew:
-                    announce(self.work, over=False)
-                if go_on(self.work):
-                    progress.say("the study was paused; it goes on")
-                result = with_mending(self.work, progress, build)
-                if until == STAGES[-1]:
-                    prune(self.work, self.settings.runs.keep_weights, progress)
-                if crew:
-                    announce(self.work, over=True)
-                return result
+            return self._lead(build, until, progress)
 
-        return together(self.settings.runs, self.work, lead, progress) if crew else lead()
+        if self.settings.runs.executor == "crew":
+            return together(self.settings.runs, self.work, lead, progress)
+        return lead()
+
+    def _lead(self, build: Callable[[], dict[str, Any]], until: str, progress: Progress) -> dict[str, Any]:
+        """Build the study with the work folder in hand."""
+        from ltm.runs.executors.crew import announce
+        from ltm.runs.pause import go_on
+        from ltm.study.keep import prune
+        from ltm.study.mend import with_mending
+
+        crew = self.settings.runs.executor == "crew"
+        with self.work.lock():
+            if crew:
+                announce(self.work, over=False)
+            if go_on(self.work):
+                progress.say("the study was paused; it goes on")
+            result = with_mending(self.work, progress, build)
+            if until == STAGES[-1]:
+                prune(self.work, self.settings.runs.keep_weights, progress)
+            if crew:
+                announce(self.work, over=True)
+            return result
 
     def jobs(self) -> list[queue.Job]:
         """Return the runs that the study asks for, once its design stands."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ltm.errors import StoreError
+from ltm.seal import file_digest, sidecar
 from ltm.store import WorkFolder, fingerprint, write_text
 from ltm.tokens import adopted
 from ltm.tokens.encoder import Encoder
@@ -80,6 +81,7 @@ def save(tokenizer: Tokenizer, path: Path) -> None:
     """Write `tokenizer.json`, whole."""
     text = tokenizer._backend.to_str(pretty=True)
     write_text(path, text)
+    write_text(sidecar(path), file_digest(path) + "\n")
 
 
 def identity(work: WorkFolder) -> str:
