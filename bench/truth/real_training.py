@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sets", type=int, default=120)
-    parser.add_argument("--blocks", type=int, default=62)
+    parser.add_argument("--blocks", type=int, default=150)
     parser.add_argument("--others", type=int, default=2, choices=[0, 1, 2], help="real books beside the planted two")
     parser.add_argument("--part", choices=["books", "order", "both"], default="both")
     parser.add_argument("--set", action="append", default=[])
