@@ -81,7 +81,7 @@ def test_a_record_is_found_again_with_every_number(cache):
     ("damage", "word"),
     [
         (lambda text: text[: len(text) // 2], "damaged"),
-        (lambda text: text.replace('"version": 2', '"version": 1'), "another version"),
+        (lambda text: text.replace('"version": 2', '"version": 1'), "damaged"),  # its seal tells first
         (lambda text: text.replace('"mm_flop"', '"flops"'), "damaged"),
         (lambda text: text.replace('"framework_bytes": 300000000.0', '"framework_bytes": null'), "damaged"),
         (lambda _: "[]", "another version"),
@@ -131,7 +131,7 @@ def test_a_record_that_cannot_forecast_is_not_used(cache, changes):
     said = []
     assert load_machine(say=said.append) is None
     assert len(said) == 1
-    assert "is damaged and is not used" in said[0]
+    assert "is damaged" in said[0]
 
 
 def test_a_record_that_cannot_be_read_is_not_used(cache, monkeypatch):
@@ -139,7 +139,7 @@ def test_a_record_that_cannot_be_read_is_not_used(cache, monkeypatch):
     path.mkdir(parents=True)
     said = []
     assert load_machine(say=said.append) is None
-    assert "cannot be read" in said[0]
+    assert "cannot read" in said[0]
     path.rmdir()
     path.symlink_to(cache / "gone")  # a link to nowhere
     assert load_machine(say=said.append) is None

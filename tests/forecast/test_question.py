@@ -301,7 +301,7 @@ def test_a_damaged_calibration_is_named_and_usual_rates_are_used(cache):
     found = answer(ask(Question(gpu="this", model="llama-1m", tokens="10M")))
     assert not found.forecast.measured
     text = to_text(found, 200)
-    assert text.count("is damaged and is not used") == 1
+    assert text.count("is damaged") == 1
     assert "run `ltm forecast calibrate`" in text
 
 

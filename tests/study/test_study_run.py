@@ -73,7 +73,7 @@ def test_reports_answer_without_repeating_the_settings(finished):
     assert count == cells[0]["n"] * len(finished.jobs())
     patterns = json.loads(answer("patterns", "demo", "--json"))
     assert {"kind", "name", "ability", "estimate", "low", "high", "p", "q"} <= set(patterns["effects"][0])
-    assert {e["kind"] for e in patterns["effects"]} <= {"book", "feature", "order", "gap"}
+    assert {e["kind"] for e in patterns["effects"]} <= {"book", "feature", "order", "gap", "interaction"}
     assert patterns["top"][0]["run_id"] in {job.run_id for job in finished.jobs()}
     assert json.loads(answer("status", "demo", "--json"))["runs"]["complete"] == len(finished.jobs())
     run_id = finished.jobs()[0].run_id
@@ -219,4 +219,5 @@ def test_damaged_books_are_found(tmp_path, kjv_texts):
     assert np.mean([b > g for b in bad for g in good]) >= 0.85  # .96 where this was written
     worst = sorted(harm, key=lambda title: -harm[title])[:5]
     assert len(damaged.intersection(worst)) >= 4  # by chance: one in a thousand
-    assert len({e["label"] for e in effects if e["claimed"]} - damaged) <= 1
+    # a book is compared with the average one, which the damaged ones pull down: sound books may be claimed to help
+    assert len({e["label"] for e in effects if e["claimed"] and e["estimate"] < 0} - damaged) <= 1

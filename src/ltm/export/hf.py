@@ -29,7 +29,6 @@ from ltm.model.gpt import GPT
 from ltm.model.sizes import ModelConfig
 from ltm.store import store_error, write_text
 from ltm.tokens.tokenizer import BOS, Tokenizer
-from ltm.tokens.tokenizer import save as save_tokenizer
 
 _LONGEST_BLOCK_TOKENS = 1 << 20  # the angles of all positions are kept in memory
 
@@ -61,7 +60,7 @@ def export_hf(model: GPT, tokenizer: Tokenizer | None, folder: Path, readme: str
         save_file(to_hf_tensors(model), temporary / WEIGHTS, {"format": "pt"})
         (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode & 0o777)  # safetensors lets only its owner read
         if tokenizer is not None:
-            save_tokenizer(tokenizer, temporary / "tokenizer.json")
+            write_text(temporary / "tokenizer.json", tokenizer.to_json())
             _write_json(temporary / "tokenizer_config.json", _tokenizer_values(config.block_size))
         if readme:
             write_text(temporary / "README.md", readme)

@@ -55,7 +55,7 @@ class RoundsSection(Section):
     shares: RoundSharesSection = RoundSharesSection()
     """How the runs are divided among the rounds."""
     pilot: PilotSection = PilotSection()
-    """What the pilot tries."""
+    """What the pilot tries beside the study's own settings."""
     random_share: Share = 0.4
     """Share of the adaptive round that is drawn at random, so that its sets can be compared with what chance gives."""
     most_shared: Annotated[float, Field(gt=0, le=1)] = 0.8

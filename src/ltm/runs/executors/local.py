@@ -81,6 +81,10 @@ class LocalExecutor:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(graceful=kind is None or issubclass(kind, _GENTLE))
 
+    def _drop(self, worker: Any) -> None:
+        with contextlib.suppress(ValueError):  # the pool was closed meanwhile, from another thread
+            self._workers.remove(worker)
+
     def map(
         self, task: Callable[..., Any], jobs: Sequence[Job], claim: Callable[[Job], bool] | None = None
     ) -> Iterator[Outcome]:
@@ -106,11 +110,11 @@ class LocalExecutor:
                 assert job is not None  # only busy workers are waited for
                 outcome = worker.take()
                 if outcome is not None and outcome.kind == STOPPED:  # asked to, here or by somebody else
-                    self._workers.remove(worker)
+                    self._drop(worker)
                     todo.appendleft(job)
                     continue
                 if outcome is None:
-                    self._workers.remove(worker)
+                    self._drop(worker)
                     outcome = self._of_death(worker, job, deaths)
                     if outcome is None:
                         todo.append(job) if working else todo.appendleft(job)
