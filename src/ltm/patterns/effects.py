@@ -28,6 +28,8 @@ from ltm.patterns.within import DoseCurve, OrderShare, dose_curve, order_share
 from ltm.records import Book, Effect
 
 KINDS = ("book", "feature", "order", "gap", "interaction")
+AGAINST = "_vs_"  # in the name of a contrast between two arms
+PLACES = "order_place"  # family of which features' places matter; whole orders against each other are asked first
 SHAPES = "order_shape"  # family of what a position does beyond the schedule's kernel
 CONFIRMING = "confirmation"
 MIN_SETS = 8  # for anything that compares whole sets
@@ -199,13 +201,20 @@ class _Analysis:
         }
 
     def _orders(self) -> dict[str, list[Estimate]]:
-        """Return the terms of order that are asked first, and the shapes beyond them as a family of their own."""
+        """Return orders against each other, the places of features, and the shapes beyond them: a family each.
+
+        One contrast that the design was laid out for must not drown among dozens of features' places.
+        """
         solved = self.solved if self._testable else None
         rng, kernel = self._rng("order"), self.setting.kernel
         found = order_estimates(self.layout, self.score, self.known, kernel, solved, self.setting.redraws, rng)
         has_kernel = any(e.name.startswith(KERNEL) for e in found)
+        first = [e for e in found if primary(e.name, has_kernel)]
+        contrasts = [e for e in first if AGAINST in e.name]
+        places = [e for e in first if AGAINST not in e.name]
         return {
-            "order": [e for e in found if primary(e.name, has_kernel)],
+            "order": contrasts or places,
+            PLACES: places if contrasts else [],
             SHAPES: [e for e in found if not primary(e.name, has_kernel)],
         }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ltm.patterns.ranking import Ranking
     from ltm.patterns.table import Rows
 
-VERSION = 3
+VERSION = 4
 
 
 def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progress) -> Any:
