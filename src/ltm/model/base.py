@@ -7,7 +7,6 @@ asks for its own code or holds its weights as a pickle is refused.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from ltm.errors import InputError
 from ltm.model.sizes import ModelConfig
+from ltm.seal import file_digest
 from ltm.store import cache_folder, fingerprint, read_json, write_json
 
 CONFIG, TOKENIZER, OWN_WEIGHTS = "config.json", "tokenizer.json", "weights.safetensors"
@@ -147,11 +147,7 @@ def identity(folder: Path) -> str:
     kept = cache_folder() / "bases" / f"{fingerprint([str(folder.resolve()), stamps])}.json"
     if kept.exists():
         return str(read_json(kept))
-    digests = []
-    for path in files:
-        with open(path, "rb") as file:
-            digests.append([path.name, hashlib.file_digest(file, "sha256").hexdigest()])
-    value = fingerprint(digests)
+    value = fingerprint([[path.name, file_digest(path)] for path in files])
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_json(kept, value)
     return value

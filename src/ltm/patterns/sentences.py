@@ -59,10 +59,10 @@ def _feature(effect: Effect, amount: str, language: Language) -> str:
 
 
 def _order(effect: Effect, amount: str, language: Language) -> str:
-    for prefix, write in _PLACES.items():
+    for prefix, (yes, no) in _PLACES.items():
         if effect.name.startswith(prefix):
             name = term("feature", effect.name.removeprefix(prefix), language)
-            return write(effect, name, amount.rsplit(" ", 1)[0], language)
+            return _place(effect, name, amount.rsplit(" ", 1)[0], language, yes, no)
     if BEFORE in effect.name:
         return _before(effect, amount.rsplit(" ", 1)[0], language)
     if effect.name == ADJACENCY:
@@ -77,47 +77,29 @@ def _place(effect: Effect, name: str, size: str, language: Language, yes: Text, 
     return f"книги, у которых больше признак «{name}», полезнее {where}: {size} на одно стандартное отклонение места"
 
 
-def _kernel(effect: Effect, name: str, size: str, language: Language) -> str:
-    return _place(
-        effect, name, size, language,
+# Where books with more of a feature do better: where the estimate is positive, and where it is negative.
+_PLACES: dict[str, tuple[Text, Text]] = {
+    KERNEL: (
         {"en": "where the schedule remembers most", "ru": "там, где расписание обучения запоминает больше всего"},
         {"en": "where the schedule remembers least", "ru": "там, где расписание обучения запоминает меньше всего"},
-    )  # fmt: skip
-
-
-def _late(effect: Effect, name: str, size: str, language: Language) -> str:
-    return _place(
-        effect, name, size, language,
+    ),
+    LATE: (
         {"en": "late in the order", "ru": "в конце порядка"},
         {"en": "early in the order", "ru": "в начале порядка"},
-    )  # fmt: skip
-
-
-def _middle(effect: Effect, name: str, size: str, language: Language) -> str:
-    return _place(
-        effect, name, size, language,
+    ),
+    MIDDLE: (
         {"en": "in the middle of the order", "ru": "в середине порядка"},
         {"en": "at both ends of the order", "ru": "по краям порядка"},
-    )  # fmt: skip
-
-
-def _first(effect: Effect, name: str, size: str, language: Language) -> str:
-    return _place(
-        effect, name, size, language,
+    ),
+    FIRST: (
         {"en": "in the first tenth", "ru": "в первой десятой части"},
         {"en": "outside the first tenth", "ru": "вне первой десятой части"},
-    )  # fmt: skip
-
-
-def _last(effect: Effect, name: str, size: str, language: Language) -> str:
-    return _place(
-        effect, name, size, language,
+    ),
+    LAST: (
         {"en": "in the last tenth", "ru": "в последней десятой части"},
         {"en": "outside the last tenth", "ru": "вне последней десятой части"},
-    )  # fmt: skip
-
-
-_PLACES = {KERNEL: _kernel, LATE: _late, MIDDLE: _middle, FIRST: _first, LAST: _last}
+    ),
+}
 
 
 def _before(effect: Effect, size: str, language: Language) -> str:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ltm.books.fetch.client import Client
-from ltm.books.fetch.download import Expected, download, sha256_of
+from ltm.books.fetch.download import Expected, download
 from ltm.books.fetch.hub import DataFile, Dataset, Document, read_documents, shuffled, token_headers
 from ltm.books.fetch.record import Record, Row
 from ltm.books.fetch.remote import NoPartsError, RemoteFile
 from ltm.progress import Progress
+from ltm.seal import file_digest
 from ltm.store import store_error
 from ltm.units import format_bytes
 
@@ -176,7 +177,7 @@ def _write_books(
                 file=name,
                 source="",
                 url=file.url,
-                sha256=sha256_of(path),
+                sha256=file_digest(path),
                 bytes=path.stat().st_size,
                 licence=dataset.licence,
                 text_bytes=n_bytes,

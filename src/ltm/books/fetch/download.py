@@ -7,7 +7,6 @@ still the one that was begun; else it comes whole, and is begun anew.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ltm.books.fetch.client import Client, CutError, SourceError, Stream, UnreachableError
+from ltm.seal import file_digest
 from ltm.store import store_error
 from ltm.units import format_bytes
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-_READ_BYTES = 1 << 20
 _PROGRESS_BYTES = 32 * 1024  # an attempt that brings less is counted as one without progress
 
 
@@ -130,7 +129,7 @@ class _Part:
         try:
             with open(self.path, "rb+") as file:
                 os.fsync(file.fileno())
-            digest, n_bytes = sha256_of(self.path), self.n_bytes
+            digest, n_bytes = file_digest(self.path), self.n_bytes
             self.path.replace(self.target)
             self._about.unlink(missing_ok=True)
         except OSError as error:
@@ -188,17 +187,8 @@ def _check(part: _Part, expected: Expected, url: str) -> None:
     wanted = expected.n_bytes if expected.n_bytes is not None else part.total
     if wanted is not None and n_bytes != wanted:
         raise _WrongError(f"{url} has {n_bytes} bytes; it should have {wanted}", "choose another mirror")
-    if expected.sha256 and sha256_of(part.path) != expected.sha256:
+    if expected.sha256 and file_digest(part.path) != expected.sha256:
         raise _WrongError(f"{url} is not the file that the source describes (its checksum differs)", "try again later")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _validator(stream: Stream) -> str:

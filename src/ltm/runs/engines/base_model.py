@@ -183,6 +183,12 @@ def parts(model: Any) -> tuple[nn.Module, Tensor, Tensor | None]:
     return inner.base_model, head.weight, getattr(head, "bias", None)
 
 
+def blocks_of(model: Any) -> nn.ModuleList:
+    """Return the layers between embedding and output: the longest list of modules; empty where there is none."""
+    lists = [module for module in parts(model)[0].modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=nn.ModuleList())
+
+
 def has_plain_head(model: Any) -> bool:
     """Return whether logits are no more than hidden states times the output layer (no caps, no scale, no adapter)."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -204,8 +210,7 @@ class Scored(nn.Module):
     @property
     def blocks(self) -> nn.ModuleList:
         """The layers between embedding and output."""
-        lists = [module for module in self.body.modules() if isinstance(module, nn.ModuleList)]
-        return max(lists, key=len)
+        return blocks_of(self.model)
 
     def hidden(self, tokens_BT: Tensor) -> Tensor:
         """Return hidden states (or logits, see `packed`) of one text a row, shape (B, T, D)."""

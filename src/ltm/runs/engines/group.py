@@ -41,7 +41,7 @@ class Group:
             from torch.distributed.fsdp import fully_shard
 
             mesh = init_device_mesh(self.device.split(":")[0], (self.size,))
-            for block in _blocks(model):
+            for block in base_model.blocks_of(model):
                 fully_shard(block, mesh=mesh)
             fully_shard(model, mesh=mesh)
         return model
@@ -78,10 +78,3 @@ class Group:
         """Say good-bye."""
         if distributed.is_initialized():
             distributed.destroy_process_group()
-
-
-def _blocks(model: Any) -> list[Any]:
-    """Return the layers that are sharded one by one: the longest list of equal modules."""
-    body, _, _ = base_model.parts(model)
-    lists = [m for m in body.modules() if isinstance(m, torch.nn.ModuleList)]
-    return max((list(blocks) for blocks in lists), key=len, default=[])

@@ -72,7 +72,7 @@ class HfTrainer:
                 f"make runs.batch_tokens a multiple of {block_size * group.size}",
             )
         self.n_params, self.vocab_size = _count(model), len(base_model.parts(model)[1])
-        self.plain_head = base_model.has_plain_head(model) and group.kind in ("none", "ddp")
+        self.plain_head = base_model.has_plain_head(model) and group.kind == "none"
         self._lay_out(model)
         self.half = dtype == torch.float16
         self.state = TrainState(loss_scale=FIRST_SCALE if self.half else 1.0)
@@ -164,7 +164,7 @@ class HfTrainer:
         half = self.dtype != torch.float32
         with torch.autocast(self.group.device.split(":")[0], self.dtype) if half else contextlib.nullcontext():
             few = tokens_BT.numel() * self.vocab_size <= _WHOLE_LOGITS
-            if self.plain_head and self.group.kind == "none" and not few:
+            if self.plain_head and not few:
                 body, weight_VD, bias_V = base_model.parts(self.model)
                 if bias_V is None:
                     hidden_BTD = body(input_ids=tokens_BT, use_cache=False).last_hidden_state

@@ -29,7 +29,7 @@ from ltm.runs.engines.group import Group
 from ltm.runs.engines.hf import HfTrainer
 from ltm.runs.engines.zero2 import Zero2Trainer
 from ltm.runs.row import now, row_of
-from ltm.runs.train import Stopped
+from ltm.runs.train import Stopped, TrainState
 from ltm.sets.stage import read_variants
 from ltm.store import WorkFolder, as_json, write_json
 from ltm.tokens.stream import open_stream, read_shards
@@ -67,23 +67,8 @@ def _train_axolotl(root: str, run_id: str, stop: Callable[[], bool]) -> dict[str
     folder.mkdir(parents=True, exist_ok=True)
     queue.beat(folder, "running", 0, recipe.n_steps())
     state, micro_tokens, device, precision = axolotl_run.train(folder, recipe, stream, job.init_seed, stop)
-    row = row_of(
-        work,
-        job,
-        variant,
-        recipe,
-        state,
-        started=started,
-        model=_name(recipe),
-        n_params=recipe.model.shape(0).n_params,
-        n_steps=recipe.n_steps(),
-        device=device,
-        precision=precision,
-        compiled=False,
-        micro_tokens=micro_tokens,
-        matmul_flops=hardware.matmul_flops(device, getattr(torch, precision)),
-        weights_sha256=_digest(folder),
-    )
+    n_params = recipe.model.shape(0).n_params
+    row = _row(work, job, variant, recipe, state, started, n_params, device, precision, micro_tokens)
     write_json(folder / "run.json", as_json(row))
     (folder / "heartbeat.json").unlink(missing_ok=True)
     return {"seconds": state.seconds}
@@ -117,7 +102,9 @@ def train_here(root: str, run_id: str, micro_tokens: int, stop: Callable[[], boo
     trainer = micro_batch.run_with_halving(attempt, wanted, section.batch_tokens, least, _say_halved)
     trainer.save_result(folder, "" if recipe.model.base is None else Path(recipe.model.base).name)
     if group.rank == 0:
-        write_json(folder / "run.json", as_json(_row(work, job, variant, recipe, trainer, started)))
+        device, precision = group.device.split(":")[0], str(dtype).removeprefix("torch.")
+        about = (trainer.state, started, trainer.n_params, device, precision, trainer.micro_tokens)
+        write_json(folder / "run.json", as_json(_row(work, job, variant, recipe, *about)))
         for leftover in (checkpoint.CHECKPOINT, "heartbeat.json"):
             (folder / leftover).unlink(missing_ok=True)
     group.wait()
@@ -233,24 +220,32 @@ def _job(work: WorkFolder, run_id: str) -> tuple[queue.Recipe, queue.Job, Varian
 
 
 def _row(
-    work: WorkFolder, job: queue.Job, variant: Variant, recipe: queue.Recipe, trainer: HfTrainer, started: str
+    work: WorkFolder,
+    job: queue.Job,
+    variant: Variant,
+    recipe: queue.Recipe,
+    state: TrainState,
+    started: str,
+    n_params: int,
+    device: str,
+    precision: str,
+    micro_tokens: int,
 ) -> Run:
-    device = trainer.group.device.split(":")[0]
     return row_of(
         work,
         job,
         variant,
         recipe,
-        trainer.state,
+        state,
         started=started,
         model=_name(recipe),
-        n_params=trainer.n_params,
-        n_steps=trainer.n_steps,
+        n_params=n_params,
+        n_steps=recipe.n_steps(),
         device=device,
-        precision=str(trainer.dtype).removeprefix("torch."),
+        precision=precision,
         compiled=False,
-        micro_tokens=trainer.micro_tokens,
-        matmul_flops=hardware.matmul_flops(device, trainer.dtype),
+        micro_tokens=micro_tokens,
+        matmul_flops=hardware.matmul_flops(device, getattr(torch, precision)),
         weights_sha256=_digest(work.path("runs", job.run_id)),
     )
 
