@@ -2,6 +2,7 @@
 
     python bench/soak/soak.py --folder DIR --minutes 9         # goes on where it stopped, until the counts are reached
     python bench/soak/soak.py --folder DIR --report            # what happened so far
+    python bench/soak/soak.py --folder OTHER --sets 450 --kills 60 --rounds 1    # one campaign of some 500 runs
 
 Each round is a whole study of real training (12 sets of the demo's library, about 13 runs of about a second): it is
 started, disturbed at random moments, started again, until it is done; then its findings have to be the bytes of the
@@ -21,13 +22,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import faults
 
 SETTINGS = {
-    "sets.count": 12, "sets.books_per_set": 6, "sets.book_tokens": 2048, "sets.shares.seeds": 0.1,
+    "sets.books_per_set": 6, "sets.book_tokens": 2048, "sets.shares.seeds": 0.1,
     "sets.shares.single": 0.4, "sets.shares.order": 0.25, "sets.shares.gaps": 0.25, "sets.passage_tokens": 64,
     "tokens.vocab_size": 400, "tokens.sample_bytes": 100_000, "model.size": "llama-0.1m", "model.n_embd": 32,
     "model.block_size": 128, "runs.batch_tokens": 256, "runs.workers": 2, "runs.checkpoint_seconds": 0.2,
@@ -37,19 +39,20 @@ WANTED = {"kill": 200, "full disk": 20, "damaged file": 20, "clock": 20}
 COMPARED = ("patterns/findings.json", "patterns/effects.parquet", "patterns/ranking.parquet", "scores/measures.parquet")
 MOMENTS = ("", "", "", "checkpoint", "weights", "run.json", "done.json", "parquet", "jobs.json")
 DISK_MB = 60
-_LONGEST_START_SECONDS = 400
+_LONGEST_START_SECONDS, _LONGER_PER_SET = 400, 10
 
 
-def command(work: Path) -> list[str]:
-    given = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+def command(work: Path, sets: int) -> list[str]:
+    settings = SETTINGS | {"sets.count": sets}
+    given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     return [sys.executable, "-m", "ltm.cli", "run", "demo", "--quiet", "--work", str(work), *given]
 
 
 class Soak:
     """Rounds of disturbed studies in one folder; what happened so far is read from there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, sets: int = 12, kills: int = 0) -> None:
+        self.folder, self.sets, self.kills = folder, sets, kills
         self.events = folder / "events.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         os.environ["LTM_CACHE"] = str(folder / "cache")
@@ -71,7 +74,7 @@ class Soak:
         work = self.folder / "calm"
         if not (work / COMPARED[0]).exists() or not (work / "ltm_result_dashboard.html").exists():
             shutil.rmtree(work, ignore_errors=True)
-            subprocess.run(command(work), check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command(work, self.sets), check=True, stdout=subprocess.DEVNULL)
         return work
 
     def round(self, number: int, kinds: list[str]) -> bool:
@@ -82,7 +85,10 @@ class Soak:
             work = (disk if "full disk" in kinds else self.folder) / f"round-{number}"
             if rng.random() < 0.7:  # most of the time the moments are for training and after, not for the rehearsal
                 _copy_without_runs(calm, work)
-            disturbed = Disturbed(work, self.folder, rng, kinds, lambda **row: self.note(round=number, **row))
+            disturbed = Disturbed(
+                self.sets, work, self.folder, rng, kinds, lambda **row: self.note(round=number, **row)
+            )
+            disturbed.left["kill"] = self.kills or disturbed.left["kill"]
             disturbed.until_done()
             problems = compare(calm, work)
             self.note(round=number, what="end", starts=disturbed.starts, seconds=disturbed.seconds, problems=problems)
@@ -94,8 +100,16 @@ class Soak:
 class Disturbed:
     """One study under fire."""
 
-    def __init__(self, work: Path, logs: Path, rng: random.Random, kinds: list[str], note) -> None:  # type: ignore[no-untyped-def]
-        self.work, self.rng, self.kinds, self.note = work, rng, kinds, note
+    def __init__(
+        self,
+        sets: int,
+        work: Path,
+        logs: Path,
+        rng: random.Random,
+        kinds: list[str],
+        note: Callable[..., None],
+    ) -> None:
+        self.sets, self.work, self.rng, self.kinds, self.note = sets, work, rng, kinds, note
         self.left = {"kill": rng.randint(8, 14), "full disk": 2, "damaged file": 3, "clock": 3}
         self.starts, self.seconds = 0, 0.0
         self.clock = logs / f"{work.name}.clock"
@@ -126,14 +140,19 @@ class Disturbed:
             environment |= faults.clock_environment(self.clock)
         with open(self.log, "wb") as log:
             process = subprocess.Popen(
-                command(self.work), stdout=subprocess.DEVNULL, stderr=log, env=environment, start_new_session=True
+                command(self.work, self.sets),
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
             )
-        deadline = time.monotonic() + _LONGEST_START_SECONDS
+        longest = _LONGEST_START_SECONDS + _LONGER_PER_SET * self.sets
+        deadline = time.monotonic() + longest
         moments = faults.Moments(self.work)
         try:
             while process.poll() is None:
                 if time.monotonic() > deadline:
-                    raise SystemExit(f"a start took more than {_LONGEST_START_SECONDS} s: {self.work}")
+                    raise SystemExit(f"a start took more than {longest} s: {self.work}")
                 kind = self.rng.choice([k for k in self.kinds if self.left[k]] or ["none"])
                 getattr(self, f"_{kind.replace(' ', '_')}")(process, moments)
         finally:
@@ -262,13 +281,18 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--sets", type=int, default=12, help="of each study; with 12 it has about 13 runs")
+    parser.add_argument("--kills", type=int, default=0, help="in each round; default: 8 to 14")
+    parser.add_argument(
+        "--rounds", type=int, default=0, help="stop after so many; default: when the counts are reached"
+    )
     options = parser.parse_args()
-    soak = Soak(options.folder.resolve())
+    soak = Soak(options.folder.resolve(), options.sets, options.kills)
     deadline = time.monotonic() + 60 * options.minutes
     while not options.report and time.monotonic() < deadline:
         counts = soak.counts()
         wanted = [kind for kind, count in WANTED.items() if counts[kind] < count]
-        if not wanted:
+        if not wanted or (options.rounds and counts["end"] >= options.rounds):
             break
         number = 1 + max((row["round"] for row in soak.rows), default=0)
         extra = wanted[number % len(wanted)]

@@ -79,7 +79,7 @@ def test_the_largest_that_fits_fits_and_the_next_does_not(device, dtype, size):
         assert place == 0 or needed[place - 1] > free
 
 
-def test_a_cap_and_checkpointing_move_the_largest_that_fits():
+def test_checkpointing_moves_the_largest_that_fits():
     config = dataclasses.replace(SIZES["llama-15m"], vocab_size=8192)
     batch = 64 * config.block_size
     free = worker_bytes(config, batch // 4, "float32", "cpu")
@@ -87,8 +87,6 @@ def test_a_cap_and_checkpointing_move_the_largest_that_fits():
     assert plain == batch // 4
     again = largest_that_fits(config, batch, "float32", "cpu", free, activation_checkpointing=True)
     assert again > plain
-    assert largest_that_fits(config, batch, "float32", "cpu", free, largest_tokens=3000) == 2048
-    assert largest_that_fits(config, batch, "float32", "cpu", free, largest_tokens=1) == config.block_size
 
 
 @pytest.mark.parametrize(

@@ -114,13 +114,16 @@ def _seen(start: int, end: int, first: int, window: int, documents_BT: Tensor | 
     """Return whether query `start..end` sees key `first..end`, shape (Q, S) or (B, 1, Q, S)."""
     row = torch.arange(start, end, device=device)[:, None]
     column = torch.arange(first, end, device=device)[None, :]
-    seen = column <= row
-    if window:
-        seen = seen & (column > row - window)
+    seen = _near(row, column, window)
     if documents_BT is not None:
         same = documents_BT[:, start:end, None] == documents_BT[:, None, first:end]
         seen = seen & same[:, None]
     return seen
+
+
+def _near(row: Tensor, column: Tensor, window: int) -> Tensor:
+    """Return whether a query at `row` may see a key at `column`: not later, and inside the window if there is one."""
+    return (column <= row) & (column > row - window) if window else column <= row
 
 
 def flex(
@@ -133,7 +136,7 @@ def flex(
     # A compiler traces into the making of the mask, and would warn that it does not see the cache.
     make = _block_mask.__wrapped__ if torch.compiler.is_compiling() else _block_mask
     device = str(q_BHTC.device)
-    mask = make(T, window or T, device) if documents_BT is None else _documents(documents_BT, window)
+    mask = make(T, window, device) if documents_BT is None else _documents(documents_BT, window)
     out: Any = flex_attention(q_BHTC, k_BKTC, v_BKTC, block_mask=mask, scale=scale, enable_gqa=k_BKTC.shape[1] != H)
     return out
 
@@ -143,7 +146,7 @@ def _block_mask(T: int, window: int, device: str) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(_b: Tensor, _h: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        return (column <= row) & (column > row - window)
+        return _near(row, column, window)
 
     return create_block_mask(seen, None, None, T, T, device=device)
 
@@ -154,7 +157,6 @@ def _documents(documents_BT: Tensor, window: int) -> Any:
     B, T = documents_BT.shape
 
     def seen(b: Tensor, _h: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        near = (column <= row) & (column > row - (window or T))
-        return near & (documents_BT[b, row] == documents_BT[b, column])
+        return _near(row, column, window) & (documents_BT[b, row] == documents_BT[b, column])
 
     return create_block_mask(seen, B, None, T, T, device=str(documents_BT.device))

@@ -83,7 +83,6 @@ def largest_that_fits(
     device: str,
     free_bytes: float,
     *,
-    largest_tokens: int = 0,
     activation_checkpointing: bool = False,
     compiled: bool = False,
 ) -> int:
@@ -95,8 +94,6 @@ def largest_that_fits(
         dtype: float32, tf32, bfloat16 or float16.
         device: cpu, cuda or mps.
         free_bytes: What one worker may take in all (see `free_memory.free_bytes`).
-        largest_tokens: Go no higher: on a CPU what fits the caches may be faster than what fits the memory. 0 = as
-            far as the memory goes.
         activation_checkpointing: Whether blocks are computed again in the backward pass.
         compiled: Whether the model is compiled.
 
@@ -105,8 +102,6 @@ def largest_that_fits(
     """
     sizes = candidates(batch_tokens, config.block_size)
     for micro in sizes:
-        if largest_tokens and micro > largest_tokens:
-            continue
         needed = worker_bytes(
             config, micro, dtype, device, activation_checkpointing=activation_checkpointing, compiled=compiled
         )
