@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 import ltm
 from ltm.progress import Progress
-from ltm.records import Measure
+from ltm.records import Measure, Shard
 from ltm.store import read_json, read_rows, write_rows
 from shuffled import shuffled_words
 
@@ -110,6 +111,24 @@ def test_killed_at_random_moments_it_ends_with_the_same_findings(finished, tmp_p
     assert kills >= 2
     for name in ("patterns/findings.json", "scores/measures.parquet", "patterns/effects.parquet"):
         assert (tmp_path / name).read_bytes() == finished.work.path(*name.split("/")).read_bytes()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 3], lambda data: b"?" + data[1:], None])
+def test_a_damaged_text_is_made_again_from_its_book(finished, tmp_path, damage):
+    work = tmp_path / "work"
+    shutil.copytree(finished.work.root, work)
+    used = read_rows(finished.work.path("tokens", "shards.parquet"), Shard)[0].book_id
+    path = work / "books" / "text" / used[:2] / f"{used}.txt"
+    good = path.read_bytes()
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(good))
+    shutil.rmtree(work / "tokens")
+    _, result = run_study(work)
+    assert path.read_bytes() == good
+    assert result["failed_runs"] == {}
+    assert (work / "patterns/findings.json").read_bytes() == (finished.work.path("patterns/findings.json")).read_bytes()
 
 
 def test_lost_runs_are_seen_as_lost(finished, tmp_path):

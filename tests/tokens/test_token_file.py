@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ltm.books.catalogue import TextStore, book_id, write_catalogue
-from ltm.errors import StoreError
+from ltm.errors import DamagedError
 from ltm.progress import Progress
 from ltm.records import Book, Variant
 from ltm.store import WorkFolder, write_rows
@@ -202,7 +202,7 @@ def test_a_missing_text_is_named_and_what_stands_stays(library, monkeypatch) -> 
     path.unlink()
     use(work, ids)
     monkeypatch.setattr(stage, "_neutral_sample", lambda *_: ["the old text of the sample " * 900])
-    with pytest.raises(StoreError, match=f"text of book {ids[-1]}"):
+    with pytest.raises(DamagedError, match=f"{ids[-1]}.txt is missing"):
         stage.build(SECTION, work, 1, QUIET)
 
 

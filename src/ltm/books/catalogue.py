@@ -125,12 +125,17 @@ def _feature_block(features: pa.ChunkedArray, names: Sequence[str]) -> npt.NDArr
         values = np.asarray(chunk.items, dtype=np.float64)
         column_of = np.array([place.get(key, -1) for key in keys.dictionary.to_pylist()], dtype=np.int64)
         codes = np.asarray(keys.indices)
-        row_of = np.repeat(np.arange(len(chunk)), np.diff(offsets))
-        at = column_of[codes] if len(column_of) else np.empty(0, dtype=np.int64)
-        inside = slice(int(offsets[0]), int(offsets[-1])) if len(keys) > len(row_of) else slice(None)
-        at, values = at[inside], values[inside]
-        wanted = at >= 0
-        block[first + row_of[wanted], at[wanted]] = values[wanted]
+        inside = slice(int(offsets[0]), int(offsets[-1])) if len(keys) > offsets[-1] - offsets[0] else slice(None)
+        codes, values = codes[inside], values[inside]
+        every = len(chunk) * len(column_of)
+        if len(codes) == every and every and (codes.reshape(len(chunk), -1) == np.arange(len(column_of))).all():
+            there = np.flatnonzero(column_of >= 0)  # every book has the same features in the same order
+            block[first : first + len(chunk), column_of[there]] = values.reshape(len(chunk), -1)[:, there]
+        else:
+            row_of = np.repeat(np.arange(len(chunk)), np.diff(offsets))
+            at = column_of[codes] if len(column_of) else np.empty(0, dtype=np.int64)
+            wanted = at >= 0
+            block[first + row_of[wanted], at[wanted]] = values[wanted]
         first += len(chunk)
     return block
 
@@ -291,17 +296,18 @@ class TextStore:
         """Return the text of a book, checked against its id.
 
         Raises:
-            StoreError: it is missing or was changed.
+            DamagedError: it is missing or was changed.
+            StoreError: it cannot be read.
         """
         path = self._path(book_id)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            raise StoreError(f"the text of book {book_id} is missing: {path}", "run `ltm books` again") from None
+            raise DamagedError(path, missing=True) from None
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}", "check its permissions") from None
         if hashlib.sha256(data).hexdigest()[:_ID_DIGITS] != book_id:
-            raise StoreError(f"the text of book {book_id} was damaged or changed: {path}", "delete it and run again")
+            raise DamagedError(path)
         return data.decode()
 
     def keep_only(self, book_ids: Iterable[str]) -> None:
