@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 N_PARAMS = 818_000  # of nanoGPT's CPU example with the characters of these books
+BASE_WIDTH = 64  # of muP, as a study has it by default
 N_HEAD = 4
 _TOLERANCE = 0.02  # of the number of parameters
 _WARM_STEPS, _FEWEST_STEPS, _RATE_STEPS = 3, 3, 5000
@@ -205,7 +206,9 @@ def ltm_config(job: Job) -> Any:
     def shape(width: int) -> ModelConfig:
         room = N_PARAMS - width * (vocab_size + n_layer * (4 * width + 2) + 1)
         hidden = max(16, round(room / (3 * width * n_layer) / 16) * 16)
-        return ModelConfig("llama", n_layer, N_HEAD, N_HEAD, width, hidden, vocab_size, job["block_size"])
+        return ModelConfig(
+            "llama", n_layer, N_HEAD, N_HEAD, width, hidden, vocab_size, job["block_size"], base_width=BASE_WIDTH
+        )
 
     shapes = [shape(width) for width in range(64, 257, 16)]
     return min(

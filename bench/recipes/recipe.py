@@ -10,6 +10,7 @@ from ltm.model.sizes import SIZES, ModelConfig
 from ltm.runs.section import RunsSection
 from ltm.sets.section import SetsSection
 
+BASE_WIDTH = 64
 AVERAGES = (0.0, 0.25)  # shares of the steps whose weights are averaged: all are scored in every run
 
 
@@ -25,12 +26,14 @@ class Recipe:
     books_per_set: int = 20
     common: str = ""  # what all sets share inside a replicate: "", "init", "stream" or "init stream"
     init: str = ""  # "embed 0.64 blocks 0.64 outputs 0": sd times root of width of these; else 0.02 at every width
+    mup: bool = False  # weights and learning rates as a study has them by default; `init` then says nothing
     design: str = "balanced"  # how sets are drawn: balanced, or dispersed over genres
     shape: tuple[tuple[str, int], ...] = ()  # changes of the named size
     runs: tuple[tuple[str, Any], ...] = ()
 
     def model(self) -> ModelConfig:
         changes: dict[str, Any] = {"vocab_size": self.vocab_size, "block_size": self.block_size} | dict(self.shape)
+        changes |= {"base_width": BASE_WIDTH} if self.mup else {}
         return dataclasses.replace(SIZES[self.size], **changes)
 
     def section(self) -> RunsSection:

@@ -66,7 +66,8 @@ def make_trainer(recipe: Recipe, where: tuple[Any, ...], set_index: int, replica
     section, config = recipe.section(), recipe.model()
     engine = _engine(hardware.engine_settings(section, config, recipe.sets().run_tokens))
     trainer = Trainer(section, engine, stream, recipe.n_steps, init_seed)
-    trainer.weights.fill(_initial(engine.model, init_seed, recipe.init))
+    if not recipe.mup:
+        trainer.weights.fill(_initial(engine.model, init_seed, recipe.init))
     return trainer
 
 
