@@ -122,11 +122,11 @@ def rare(n: int) -> None:
 
 
 def dispersed(
-    n_sets: int, n_books: int, size: int, rng: np.random.Generator
+    n_sets: int, n_books: int, size: int, rng: np.random.Generator, n_features: int = 8
 ) -> tuple[Table, dict[str, Book], dict[str, int], dict[str, float]]:
     """Return a table of single runs over Dirichlet sets of 64 clusters, its books, clusters and true effects."""
     cluster = rng.integers(0, 64, n_books)
-    features = rng.standard_normal((n_books, 8))
+    features = rng.standard_normal((n_books, n_features))
     effect = 0.1 * rng.standard_normal(64)[cluster] + 0.1 * features[:, 0] + 0.1 * rng.standard_normal(n_books)
     effect -= effect.mean()
     of_cluster = [np.flatnonzero(cluster == c) for c in range(64)]
@@ -146,7 +146,7 @@ def dispersed(
     used = sorted({b for v in variants for b in v.book_ids})
     books_of = {
         b: Book(b, b, "", None, "en", "", "", "", 0, "train", 1, 1, [0],
-                {f"f{k}": float(features[int(b[1:]), k]) for k in range(8)})
+                {f"f{k}": float(features[int(b[1:]), k]) for k in range(n_features)})
         for b in used
     }  # fmt: skip
     place = {b: int(b[1:]) for b in used}
@@ -193,13 +193,14 @@ def prediction(n: int) -> None:
 
 
 def speed(_: int) -> None:
-    for n_sets, n_books, size in ((10_000, 10_000, 100), (1_000, 1_000_000, 100)):
+    for n_sets, n_books, size, n_features in ((10_000, 10_000, 100, 53), (1_000, 1_000_000, 100, 8)):
         rng = np.random.default_rng(0)
-        table, books_of, clusters, _effects = dispersed(n_sets, n_books, size, rng)
+        table, books_of, clusters, _effects = dispersed(n_sets, n_books, size, rng, n_features)
         began, cpu = time.perf_counter(), time.process_time()
         estimate_effects(table, books_of, 0.1, 9999, 1, clusters if n_books > n_sets else None)
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"{n_sets} runs x {n_books} books, 9999 redraws: {time.perf_counter() - began:.0f} s wall, ", end="")
+        print(f"{n_sets} runs x {n_books} books, {n_features} features, 9999 redraws: ", end="")
+        print(f"{time.perf_counter() - began:.0f} s wall, ", end="")
         print(f"{time.process_time() - cpu:.0f} CPU s, peak {rss:.1f} GiB")
 
 

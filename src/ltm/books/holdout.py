@@ -179,9 +179,14 @@ def _order(book_ids: Sequence[str]) -> Ints:
 
 def _numbered(values: Sequence[str]) -> tuple[list[str], Ints]:
     """Return the different values, sorted, and the place of each value among them."""
-    names = sorted(set(values))
-    place = {name: number for number, name in enumerate(names)}
-    return names, np.fromiter((place[value] for value in values), dtype=np.int64, count=len(values))
+    import pyarrow as pa
+
+    coded = pa.array(values, type=pa.string()).dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    place = np.empty(len(names), dtype=np.int64)
+    place[order] = np.arange(len(names))
+    return [names[i] for i in order], place[np.asarray(coded.indices, dtype=np.int64)]
 
 
 def _named(rows: Rows, units: _Units, authors: Sequence[str]) -> Ints:

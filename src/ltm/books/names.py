@@ -7,6 +7,7 @@ people may share a key: that only makes the unit which is held out larger, never
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import unicodedata
 
@@ -31,7 +32,7 @@ _VARIANTS = (  # ways to write one sound, in order
     ("yj", "i"), ("yy", "i"), ("y", "i"), ("j", "i"), ("w", "v"), ("ff", "v"), ("x", "ks"), ("ck", "k"), ("ph", "f"),
     ("ss", "s"), ("ll", "l"), ("nn", "n"), ("ii", "i"),
 )  # fmt: skip
-_SAME_FIRST = str.maketrans({"j": "i", "y": "i", "w": "v", "f": "f"})
+_SAME_FIRST = {"j": "i", "y": "i", "w": "v"}
 _TITLES = word_set("sir dr st mr mrs jr sr de von van graf lord lady count baron rev prof the abbe saint")
 _ARTICLE = re.compile(r"^(?:the|a|an|le|la|les|der|die|das|el|il|l)\s+")
 _SUBTITLE = re.compile(
@@ -41,7 +42,7 @@ _SUBTITLE = re.compile(
 
 _SEVERAL = re.compile(r"[;&/]|and|with|и")  # quick: true of every field that names several people
 _BETWEEN = re.compile(r"\s*(?:;|&|/|\band\b|\bwith\b|(?<=\w)\s+и\s+(?=\w))\s*")
-_YEARS_AND_NOTES = re.compile(r"\([^)]*\)?|\bq\d+\b|\d{3,4}\??(?:\s*-\s*\d{0,4})?")
+_NOTES = re.compile(r"\([^)]*\)?|\bq\d+\b")
 _NAME_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 
@@ -77,12 +78,13 @@ def author_keys(author: str) -> list[tuple[str, str]]:
         if name.casefold().strip(" .,") in _NAMELESS:
             continue
         plain = transliterate(name)
-        plain = _YEARS_AND_NOTES.sub(" ", plain)
+        if "(" in plain or "q" in plain:  # digits are no part of a word of a name anyway
+            plain = _NOTES.sub(" ", plain)
         last, comma, first = plain.partition(",")
         words = _NAME_WORD.findall(f"{first} {last}" if comma else plain)
         words = [word for word in words if word not in _TITLES]
         if words:
-            keys.append((_level(words[-1]), words[0][0].translate(_SAME_FIRST)))
+            keys.append((_level_name(words[-1]), _SAME_FIRST.get(words[0][0], words[0][0])))
     return keys
 
 
@@ -115,3 +117,6 @@ def _level(text: str) -> str:
         if variant in text:
             text = text.replace(variant, usual)
     return text
+
+
+_level_name = functools.lru_cache(maxsize=1 << 16)(_level)  # last names come again

@@ -93,7 +93,7 @@ def book_contrasts(solved: mixed.Solved, kept: Ints, redraws: int, rng: np.rando
         return Contrast(estimate, se, p, df)
     inflation = np.sqrt(np.maximum(linear, 1e-300) / unit)
     p = np.ones(len(kept))
-    common = white.columns(np.asarray(solved.projector @ parts.columns)) if parts.columns.size else None
+    common = white.columns(solved.project(parts.columns)) if parts.columns.size else None
     for start in range(0, len(kept), _BLOCK * 10):
         block = slice(start, start + _BLOCK * 10)
         coefficients = white.columns(np.asarray((books[:, block].T @ solved.projector).T)) * weight[block]
@@ -130,7 +130,7 @@ class _Common:
         self.prior = np.zeros(len(kept))
         for n in names:
             self.prior += solved.ratios[n] * np.sum(factors.of_books[n][kept] ** 2, axis=1)
-        self._projected = np.asarray(solved.projector @ self.columns, dtype=np.float64)
+        self._projected = solved.project(self.columns)
         self.expected = self.weights @ (self.columns.T @ solved.residual)
         self.known = np.sum((self.weights @ (self.columns.T @ self._projected)) * self.weights, axis=1)
 
@@ -174,7 +174,7 @@ def set_contrasts(
         df: Degrees of freedom.
     """
     scaled = columns * solved.problem.root[:, None]
-    projected = np.asarray(solved.projector @ scaled, dtype=np.float64)
+    projected = solved.project(scaled)
     information = np.maximum(np.sum(scaled * projected, axis=0), 1e-12)
     estimate = (scaled.T @ solved.residual) / information
     unit = np.maximum(1.0 / information - own, 1e-12)

@@ -72,7 +72,7 @@ def _classes(layout: Layout, known: Described, solved: mixed.Solved) -> tuple[li
     shares = class_shares(layout, known)
     centred = shares - shares.mean(axis=0)
     root = solved.problem.root[:, None]
-    information = np.sum(root * centred * (solved.projector @ (root * centred)), axis=0)
+    information = np.sum(root * centred * solved.project(root * centred), axis=0)
     pull = (root * centred).T @ solved.residual
     z = pull / np.sqrt(np.maximum(information, 1e-12) * solved.seed_variance)
     main = np.column_stack([np.ones(len(centred)), centred])

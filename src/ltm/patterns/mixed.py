@@ -165,6 +165,10 @@ class Solved:
             self._projector = self.inverse - leak @ self.arms_QA.T.astype(self.dtype)
         return np.asarray(self._projector)
 
+    def project(self, columns: Floats) -> Floats:
+        """Return M x of columns of sets, shape (S, K), in M's precision: bringing M to that of x would copy it."""
+        return np.asarray(self.projector @ columns.astype(self.dtype), dtype=np.float64)
+
 
 _ARM_SDS = np.geomspace(0.05, 10.0, 30)  # of random arms / seed standard deviation
 _LIKELY_ARM_SD = 0.5  # mode of their gamma prior of shape 2, where the scores say nothing

@@ -268,7 +268,9 @@ def _parts(groups: Sequence[Sequence[int]], dose: Floats) -> tuple[Part, ...]:
     """Return one part per block: its runs weighted by how far their dose lies from the block's mean."""
     parts = []
     for runs in groups:
-        centred = dose[list(runs)] - dose[list(runs)].mean() if len(runs) > 1 else np.zeros(1)
+        if len(runs) < 2:
+            continue
+        centred = dose[list(runs)] - dose[list(runs)].mean()
         size = float(np.sqrt(np.sum(centred**2)))
         if size > _TINY:
             parts.append(Part(tuple(runs), tuple((centred / size).tolist()), size))
@@ -288,7 +290,7 @@ def _between(
         return None, {}
     columns = layout.set_means(doses * random[:, None])
     scaled = columns * solved.problem.root[:, None]
-    information = np.sum(scaled * (solved.projector @ scaled), axis=0)
+    information = np.sum(scaled * solved.project(scaled), axis=0)
     wide = np.sum(np.abs(columns - np.median(columns, axis=0)) > _TINY, axis=0)
     shown = np.flatnonzero((information > 1.0) & (wide >= _MIN_BETWEEN_SETS))
     if not len(shown):

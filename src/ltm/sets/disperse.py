@@ -56,7 +56,9 @@ def shares(names: Sequence[str], n_kinds: int, rng: np.random.Generator) -> Floa
             largest = int(weights.argmax())
             weights[[leader, largest]] = weights[[largest, leader]]
         candidates /= candidates.sum(axis=1, keepdims=True)
-        chosen = candidates[int(((candidates @ met_CC) * candidates).sum(axis=1).argmin())]
+        # sums without BLAS: a product this small is dearer to share among threads than to make
+        together = np.einsum("kc,kc->k", np.einsum("kc,cd->kd", candidates, met_CC), candidates)
+        chosen = candidates[int(together.argmin())]
         met_CC += np.outer(chosen, chosen)
         np.fill_diagonal(met_CC, 0.0)
         result[row] = chosen

@@ -35,24 +35,39 @@ def n_clusters(section_clusters: int, n_books: int) -> int:
 
 def vectors(shelf: Shelf) -> Vectors:
     """Return one row per book: standardised features (0 where not known, at most 3 sd), genre, language."""
-    parts = [_standardised(shelf.features_BF)]
+    named = []
     for codes in (shelf.genre_B, shelf.language_B):
         counts = np.bincount(codes[codes >= 0], minlength=1)
-        common = np.argsort(-counts, kind="stable")[:_MOST_NAMES]
         if (counts > 0).sum() > 1:
-            parts.append((codes[:, None] == common[None, :]).astype(np.float32) * np.float32(_NAMED_WEIGHT))
-    return np.concatenate(parts, axis=1)
+            named.append((codes, np.argsort(-counts, kind="stable")[:_MOST_NAMES]))
+    n, width = shelf.features_BF.shape
+    rows_BV = np.empty((n, width + sum(len(common) for _, common in named)), dtype=np.float32)
+    _standardise(shelf.features_BF, rows_BV[:, :width])
+    for codes, common in named:
+        np.multiply(codes[:, None] == common, np.float32(_NAMED_WEIGHT), out=rows_BV[:, width : width + len(common)])
+        width += len(common)
+    return rows_BV
 
 
-def _standardised(features_BF: npt.NDArray[np.float32]) -> Vectors:
-    known = np.isfinite(features_BF)
-    count = np.maximum(known.sum(axis=0), 1)
-    filled = np.where(known, features_BF, np.float32(0))
-    mean = filled.sum(axis=0, dtype=np.float64) / count
-    centred = np.where(known, filled - mean.astype(np.float32), np.float32(0))
-    sd = np.sqrt((centred.astype(np.float64) ** 2).sum(axis=0) / count)
-    scaled = centred / np.where(sd > 1e-12, sd, 1.0).astype(np.float32)
-    return np.clip(scaled, -_MOST_SD, _MOST_SD).astype(np.float32)
+def _standardise(features_BF: npt.NDArray[np.float32], out_BF: Vectors) -> None:
+    """Write the features in standard deviations; piece by piece, so that a million books need no second copy."""
+    pieces = [slice(start, start + _CHUNK) for start in range(0, len(features_BF), _CHUNK)]
+    count = np.maximum(sum(np.isfinite(features_BF[piece]).sum(axis=0) for piece in pieces), 1)
+    total = np.zeros(features_BF.shape[1])
+    for piece in pieces:
+        out_BF[piece] = np.where(np.isfinite(features_BF[piece]), features_BF[piece], np.float32(0))
+        total += out_BF[piece].sum(axis=0, dtype=np.float64)
+    mean = (total / count).astype(np.float32)
+    squares = np.zeros(features_BF.shape[1])
+    for piece in pieces:
+        out_BF[piece] -= mean
+        out_BF[piece][~np.isfinite(features_BF[piece])] = 0
+        squares += np.einsum("bf,bf->f", out_BF[piece], out_BF[piece], dtype=np.float64)
+    sd = np.sqrt(squares / count)
+    scale = np.where(sd > 1e-12, sd, 1.0).astype(np.float32)
+    for piece in pieces:
+        out_BF[piece] /= scale
+        np.clip(out_BF[piece], -_MOST_SD, _MOST_SD, out=out_BF[piece])
 
 
 def clusters(rows_BV: Vectors, count: int, rng: np.random.Generator) -> Ints:
@@ -64,19 +79,19 @@ def clusters(rows_BV: Vectors, count: int, rng: np.random.Generator) -> Ints:
     if count <= 1:
         return np.zeros(n, dtype=np.int64)
     noise = rng.standard_normal((n, 1)).astype(np.float32) * np.float32(1e-3)  # parts what is equal, evenly
-    points = np.concatenate([rows_BV, noise], axis=1)
-    sample = points[rng.choice(n, min(n, _SAMPLE), replace=False)]
+    chosen = rng.choice(n, min(n, _SAMPLE), replace=False)
+    sample = np.concatenate([rows_BV[chosen], noise[chosen]], axis=1)
     centres = sample[:count].copy()
     for _ in range(_ROUNDS):
-        nearest = _nearest(sample, centres)
+        nearest = _nearest(sample[:, :-1], sample[:, -1:], centres)
         sizes = np.bincount(nearest, minlength=count)
-        for axis in range(points.shape[1]):
+        for axis in range(sample.shape[1]):
             total = np.bincount(nearest, weights=sample[:, axis], minlength=count)
             centres[:, axis] = np.where(sizes > 0, total / np.maximum(sizes, 1), centres[:, axis])
         for empty in np.flatnonzero(sizes == 0):  # an empty one takes a random book of the largest
             members = np.flatnonzero(nearest == sizes.argmax())
             centres[empty] = sample[members[int(rng.random() * len(members))]]
-    found = _nearest(points, centres)
+    found = _nearest(rows_BV, noise, centres)
     used, dense = np.unique(found, return_inverse=True)
     return _filled_up(dense.astype(np.int64), len(used), count)
 
@@ -93,10 +108,11 @@ def _filled_up(cluster_B: Ints, used: int, count: int) -> Ints:
     return cluster_B
 
 
-def _nearest(points: Vectors, centres: Vectors) -> Ints:
+def _nearest(rows_BV: Vectors, noise_B1: Vectors, centres: Vectors) -> Ints:
     norms = (centres**2).sum(axis=1)
-    result = np.empty(len(points), dtype=np.int64)
-    for start in range(0, len(points), _CHUNK):
-        chunk = points[start : start + _CHUNK]
-        result[start : start + _CHUNK] = (norms - 2 * chunk @ centres.T).argmin(axis=1)
+    result = np.empty(len(rows_BV), dtype=np.int64)
+    for start in range(0, len(rows_BV), _CHUNK):
+        piece = slice(start, start + _CHUNK)
+        points = np.concatenate([rows_BV[piece], noise_B1[piece]], axis=1)
+        result[piece] = (norms - 2 * points @ centres.T).argmin(axis=1)
     return result

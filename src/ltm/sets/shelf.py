@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_COLUMNS = ["book_id", "title", "author", "year", "language", "genre", "rank", "pool", "features"]
+_COLUMNS = ["book_id", "year", "language", "genre", "rank", "pool", "features"]
+_NAMES = ["title", "author"]  # name the works where the catalogue does not
 _UNIT = "unit"  # a catalogue of an earlier ltm has none
 _BATCH_BOOKS = 50_000
 _LARGEST_LIST = 200_000_000  # bytes of a file of book ids
@@ -98,7 +99,7 @@ def read_shelf(work: WorkFolder, editions: str = "one", among: str | None = None
     try:
         file = pq.ParquetFile(path, read_dictionary=["features.key_value.key"])
         # by groups: Arrow cannot join maps with numbered names, which a batch over two groups would ask for
-        columns = [*_COLUMNS, *([_UNIT] if _UNIT in file.schema_arrow.names else [])]
+        columns = [*_COLUMNS, *([_UNIT] if _has_units(file) else _NAMES)]
         groups = (file.read_row_group(group, columns=columns) for group in range(file.num_row_groups))
         shelf = _from_batches((batch for table in groups for batch in table.to_batches(_BATCH_BOOKS)), editions)
     except (pa.ArrowException, OSError, KeyError):
@@ -108,7 +109,16 @@ def read_shelf(work: WorkFolder, editions: str = "one", among: str | None = None
 
 def shelf_of(books: Sequence[Book], editions: str = "one") -> Shelf:
     """Return the training books among some records."""
-    return _from_batches(to_table(books, Book).select([*_COLUMNS, _UNIT]).to_batches(), editions)
+    return _from_batches(to_table(books, Book).select([*_COLUMNS, *_NAMES, _UNIT]).to_batches(), editions)
+
+
+def _has_units(file: Any) -> bool:
+    """Return whether a catalogue says which books are editions of one work; if any of its rows does, all do."""
+    import pyarrow.compute as pc
+
+    if _UNIT not in file.schema_arrow.names or not file.num_row_groups:
+        return False
+    return bool(pc.any(pc.not_equal(file.read_row_group(0, columns=[_UNIT])[_UNIT], "")).as_py())
 
 
 def blank_shelf(count: int) -> Shelf:
@@ -176,52 +186,66 @@ def _from_batches(batches: Iterable[pa.RecordBatch], editions: str) -> Shelf:
         kept = pc.equal(batch["pool"], "train")
         found, values = _feature_columns(batch["features"])
         names += [name for name in found if name not in names]
-        block = np.full((len(batch), len(names)), np.nan, dtype=np.float32)
-        block[:, [names.index(name) for name in found]] = values
-        blocks.append(block[np.asarray(kept, dtype=np.bool_)])
-        plain.append(batch.select([name for name in batch.schema.names if name != "features"]).filter(kept))
+        blocks.append((found, values[np.asarray(kept, dtype=np.bool_)]))
+        plain.append(batch.select([n for n in batch.schema.names if n not in ("features", "pool")]).filter(kept))
     if not plain or not sum(len(batch) for batch in plain):
         return blank_shelf(0)
     table = pa.Table.from_batches(plain)
     order = np.asarray(pc.sort_indices(table["book_id"]), dtype=np.int64)
-    table = table.take(pa.array(order)).combine_chunks()
-    columns = np.argsort(names)
-    features_BF = np.full((len(table), len(names)), np.nan, dtype=np.float32)
-    row = 0
-    for block in blocks:  # batches before a new feature was seen have fewer columns
-        features_BF[row : row + len(block), : block.shape[1]] = block
-        row += len(block)
+    features_BF = _in_order(blocks, sorted(names), order)
     return Shelf(
-        table["book_id"].combine_chunks().cast(pa.string()),
-        np.asarray(pc.fill_null(pc.cast(table["year"], pa.float64()), float("nan")), dtype=np.float64),
-        np.asarray(table["rank"], dtype=np.int64),
-        _codes(table["genre"]),
-        _codes(table["language"]),
-        _units(table) if editions == "one" else np.arange(len(table), dtype=np.int64),
-        tuple(names[i] for i in columns),
-        features_BF[order][:, columns],
+        table["book_id"].combine_chunks().cast(pa.string()).take(pa.array(order)),
+        np.asarray(pc.fill_null(pc.cast(table["year"], pa.float64()), float("nan")), dtype=np.float64)[order],
+        np.asarray(table["rank"], dtype=np.int64)[order],
+        _codes(table["genre"])[order],
+        _codes(table["language"])[order],
+        _by_first(_units(table)[order]) if editions == "one" else np.arange(len(table), dtype=np.int64),
+        tuple(sorted(names)),
+        features_BF,
     )
+
+
+def _in_order(
+    blocks: list[tuple[tuple[str, ...], npt.NDArray[np.float32]]], names: Sequence[str], order: Ints
+) -> npt.NDArray[np.float32]:
+    """Return the features of all blocks, shape (B, F), rows by `order`; blocks are given up as they are copied."""
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    features_BF = np.empty((len(order), len(names)), dtype=np.float32)
+    row = 0
+    while blocks:
+        found, values = blocks.pop(0)
+        columns = [found.index(name) if name in found else len(found) for name in names]
+        if len(found) < len(names):  # not all books have all features
+            values = np.column_stack([values, np.full(len(values), np.nan, dtype=np.float32)])
+        features_BF[place[row : row + len(values)]] = values[:, columns]
+        row += len(values)
+    return features_BF
 
 
 def _codes(column: Any) -> Ints:
     """Return a code per text, in alphabetical order of the texts; -1 for an empty one."""
     import pyarrow.compute as pc
 
-    lowered = pc.utf8_trim_whitespace(pc.utf8_lower(column))
-    texts = sorted(text for text in pc.unique(lowered).to_pylist() if text)
-    import pyarrow as pa
-
-    found = pc.index_in(lowered, value_set=pa.array(texts, type=pa.string()))
-    return np.asarray(pc.fill_null(found, -1), dtype=np.int64)
+    coded = column.combine_chunks().dictionary_encode()  # few texts: each is cleaned once
+    lowered = pc.utf8_trim_whitespace(pc.utf8_lower(coded.dictionary)).to_pylist()
+    place = {text: i for i, text in enumerate(sorted({text for text in lowered if text}))}
+    code_of = np.array([*(place.get(text, -1) for text in lowered), -1], dtype=np.int64)
+    return code_of[np.asarray(pc.fill_null(coded.indices, len(lowered)), dtype=np.int64)]
 
 
 def _units(table: pa.Table) -> Ints:
     """Return a code per work: as the catalogue says, else books with one author and title (letters and digits)."""
     import pyarrow.compute as pc
 
-    if _UNIT in table.column_names and pc.any(pc.not_equal(table[_UNIT], "")).as_py():
-        named_by = pc.if_else(pc.equal(table[_UNIT], ""), table["book_id"], table[_UNIT]).combine_chunks()
-        return np.asarray(named_by.dictionary_encode().indices, dtype=np.int64)
+    has_names = set(_NAMES) <= set(table.column_names)
+    if _UNIT in table.column_names and (not has_names or pc.any(pc.not_equal(table[_UNIT], "")).as_py()):
+        named_by = pc.if_else(pc.equal(table[_UNIT], ""), table["book_id"], table[_UNIT])
+        shared = pc.unique(
+            named_by.filter(pc.not_equal(named_by, table["book_id"]))
+        )  # few, so only these are told apart
+        codes = np.asarray(pc.fill_null(pc.index_in(named_by, value_set=shared), -1), dtype=np.int64)
+        return np.where(codes >= 0, codes, np.arange(len(codes)) + len(shared))
 
     def plain(name: str) -> Any:
         texts = table[name].combine_chunks().dictionary_encode()  # names come again: each is cleaned once
@@ -233,11 +257,15 @@ def _units(table: pa.Table) -> Ints:
     key = pc.binary_join_element_wise(author, title, table["language"].combine_chunks(), "\n")
     codes = np.asarray(key.dictionary_encode().indices, dtype=np.int64)
     own = np.arange(len(codes), dtype=np.int64) + len(codes)  # a book without a name is a work of its own
-    first_seen = np.where(named, codes, own)
-    _, first, inverse = np.unique(first_seen, return_index=True, return_inverse=True)
+    return np.where(named, codes, own)
+
+
+def _by_first(codes: Ints) -> Ints:
+    """Return the codes numbered by the first book that has each, so that they follow the book ids."""
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))  # codes by first book, so that they follow the book ids
-    return rank[inverse]
+    rank[np.argsort(first)] = np.arange(len(first))
+    return np.asarray(rank[inverse], dtype=np.int64)
 
 
 def _feature_columns(maps: Any) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
@@ -252,8 +280,11 @@ def _feature_columns(maps: Any) -> tuple[tuple[str, ...], npt.NDArray[np.float32
     keys = keys if pa.types.is_dictionary(keys.type) else keys.dictionary_encode()
     values = np.asarray(maps.items.slice(offsets[0], n_values), dtype=np.float32)
     names = tuple(keys.dictionary.to_pylist())
-    result = np.full((n, len(names)), np.nan, dtype=np.float32)
-    rows = np.repeat(np.arange(n), np.diff(offsets))
-    result[rows, np.asarray(keys.indices, dtype=np.int64)] = values
+    codes = np.asarray(keys.indices)
+    if n_values == n * len(names) and (codes.reshape(n, -1) == np.arange(len(names))).all():
+        result = values.reshape(n, -1).copy()  # every book has the same features in the same order
+    else:
+        result = np.full((n, len(names)), np.nan, dtype=np.float32)
+        result[np.repeat(np.arange(n), np.diff(offsets)), codes.astype(np.int64)] = values
     result[~np.isfinite(result)] = np.nan
     return names, result

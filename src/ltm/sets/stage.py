@@ -75,7 +75,8 @@ def store(
 
 def hash_of(variants: Sequence[Variant]) -> str:
     """Return a hash of everything that a design says of its variants."""
-    return fingerprint([dataclasses.asdict(v) for v in variants])
+    names = [field.name for field in dataclasses.fields(Variant)]
+    return fingerprint([{name: getattr(v, name) for name in names} for v in variants])
 
 
 def _books_hash(variants: Sequence[Variant]) -> str:
