@@ -17,7 +17,7 @@ import time
 import torch
 
 from ltm.books import kjv
-from ltm.export.generate import Sampling, Writer
+from ltm.export.generate import OwnReader, Sampling, Writer
 from ltm.model.gpt import GPT
 from ltm.model.init import init_weights
 from ltm.model.section import ModelSection
@@ -36,7 +36,7 @@ def main() -> None:
     tokenizer = train([text[:200_000]], 8000)
     model = GPT(ModelSection(size=options.size).shape(tokenizer.vocab_size)).eval()
     init_weights(model, 1)
-    writer = Writer(model, tokenizer)
+    writer = Writer(OwnReader(model), tokenizer)
     words = text.split()
     rng = random.Random(1)
     shape = f"{model.config.n_params:,} parameters, context {model.config.block_size}"

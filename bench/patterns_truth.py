@@ -8,19 +8,26 @@ from __future__ import annotations
 import dataclasses
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import kstest
 
+import ltm
 from ltm.patterns.effects import Estimated, estimate_effects
 from ltm.patterns.prediction import exaggeration, predict_sets, spearman
 from ltm.patterns.ranking import rank
 from ltm.patterns.simulate import Planted, simulate, true_book_effects, true_mean
 from ltm.patterns.surrogate import fit
-from ltm.patterns.table import Ability, Rows, Table, make_table
+from ltm.patterns.table import Ability, Rows, Table, make_table, read_input
+from ltm.patterns.truth import Truth
+from ltm.progress import Progress
 from ltm.records import Book, Variant
+from ltm.store import WorkFolder, read_rows, write_rows
+from ltm.study.campaign import play
 
 PLAIN = {"n_seeds": 0, "n_order": 0, "n_gaps": 0, "set_sd": 0.0, "block_sd": 0.0}
 GAPS = ("scattered", "blocks", "chapters", "head")
@@ -192,6 +199,37 @@ def prediction(n: int) -> None:
     print(f"{np.max(np.abs(twin)):.1f}; order variance explained by the first shape {np.mean(share):.2f}")
 
 
+def campaigns(n: int) -> None:
+    """Whole campaigns in rounds where nothing is real: adaptive sets are proposed from the scores that luck gave."""
+    claims, one = 0, dict[str, list[float]]()
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = WorkFolder(Path(scratch, "source"))
+        made = simulate(Planted(60, 20, n_single=4), 1).books.values()
+        write_rows(source.path("books", "catalogue.parquet"), list(made), Book)
+        for seed in range(4 * n):
+            found = null_campaign(source, Path(scratch, str(seed)), seed)
+            claims += any(e.claimed for e in found.effects)
+            for kind in ("book", "feature", "order", "gap"):
+                if p := [e.p for e in found.effects if e.kind == kind]:
+                    one.setdefault(kind, []).append(float(rng.choice(p)))
+    ks = {kind: round(float(kstest(p, "uniform").pvalue), 3) for kind, p in one.items()}
+    print(f"null campaigns in rounds: any claim in {claims} of {4 * n}; KS p, one p a campaign: {ks}")
+
+
+def null_campaign(source: WorkFolder, folder: Path, seed: int) -> Estimated:
+    """Play one campaign in which nothing is real, and analyse it as a study is."""
+    changes = {
+        "seed": seed, "sets.count": 240, "sets.books_per_set": 20, "sets.base_order": "random",
+        "sets.contrast_orders": ["reverse", "shuffled"],
+    }  # fmt: skip
+    play(ltm.load("demo", changes).settings, source, Truth(set_sd=0.5), seed, folder, Progress(quiet=True))
+    work = WorkFolder(folder)
+    rows = read_input(work)
+    books_of = {b.book_id: b for b in read_rows(work.path("books", "catalogue.parquet"), Book)}
+    return estimate_effects(make_table(rows), books_of, 0.1, 999, seed)
+
+
 def speed(_: int) -> None:
     for n_sets, n_books, size, n_features in ((10_000, 10_000, 100, 53), (1_000, 1_000_000, 100, 8)):
         rng = np.random.default_rng(0)
@@ -206,6 +244,7 @@ def speed(_: int) -> None:
 
 QUESTIONS: dict[str, Callable[[int], None]] = {
     "books": books, "null": null, "coverage": coverage, "rare": rare, "prediction": prediction, "speed": speed,
+    "campaigns": campaigns,
 }  # fmt: skip
 
 if __name__ == "__main__":

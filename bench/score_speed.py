@@ -33,7 +33,7 @@ from ltm.model.sizes import SIZES
 from ltm.records import Item
 from ltm.runs.engine import Engine, EngineSettings
 from ltm.runs.executors.local import keep_freed_memory
-from ltm.scores.forward import Scorer, batches
+from ltm.scores.forward import BATCH_TOKENS, Scorer, batches
 from ltm.scores.plan import make_plan
 from ltm.store import WorkFolder
 from ltm.tokens.tokenizer import load
@@ -71,7 +71,7 @@ def main() -> None:
     names = ["training", "scoring"]
     calls: list[Callable[[], float]] = [train, score]
     if options.harness:
-        ours, theirs = _beside_harness(work, items, tokenizer, model, options.harness, compiled)
+        ours, theirs = _beside_harness(work, items, tokenizer, model, options, compiled)
         names += ["ltm", "lm-eval"]
         calls += [ours, theirs]
     for call in calls:
@@ -91,8 +91,8 @@ def main() -> None:
     if options.harness:
         ratios = [b / a for a, b in zip(seconds["ltm"], seconds["lm-eval"], strict=True)]
         print(
-            f"lm-eval over ltm on the same {options.harness} items: {statistics.median(ratios):.1f} times the CPU time "
-            f"({min(ratios):.1f} to {max(ratios):.1f}; bar 3)"
+            f"lm-eval (batch size {options.batch}) over ltm on the same {options.harness} items: "
+            f"{statistics.median(ratios):.1f} times the CPU time ({min(ratios):.1f} to {max(ratios):.1f}; bar 3)"
         )
 
 
@@ -104,6 +104,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--sample", type=int, default=40, help="batches that are timed in a round")
     parser.add_argument("--harness", type=int, default=0, help="items that lm-eval is asked; 0 = leave it out")
+    parser.add_argument("--batch", default="1", help="batch size of lm-eval; 1 is its default, auto is known to it")
     parser.add_argument("--eager", action="store_true", help="compile neither training nor scoring")
     return parser.parse_args()
 
@@ -142,7 +143,8 @@ def _training(config: Any, vocab_size: int, compiled: bool) -> Callable[[], floa
 
 def _scoring(scorer: Scorer, plan: Any, sample: int) -> Callable[[], float]:
     """Return a call that times a sample of batches and gives the CPU seconds of all."""
-    every = list(batches(plan.rows, 2048))
+    layouts = [plan.rows] if scorer.compiled else plan.narrow
+    every = [batch for rows in layouts for batch in batches(rows, BATCH_TOKENS["cpu"], scorer.compiled)]
     chosen = [every[i] for i in np.linspace(0, len(every) - 2, min(sample, len(every) - 1)).round().astype(int)]
 
     @torch.inference_mode()
@@ -156,7 +158,7 @@ def _scoring(scorer: Scorer, plan: Any, sample: int) -> Callable[[], float]:
 
 
 def _beside_harness(
-    work: WorkFolder, items: list[Item], tokenizer: Any, model: GPT, n: int, compiled: bool
+    work: WorkFolder, items: list[Item], tokenizer: Any, model: GPT, options: argparse.Namespace, compiled: bool
 ) -> tuple[Callable[[], float], Callable[[], float]]:
     """Return calls that ask the same items: ltm's, tokens included, and the harness', on loaded models."""
     from lm_eval import simple_evaluate
@@ -166,12 +168,14 @@ def _beside_harness(
     import ltm.export.lm_eval as export
 
     fitting, _ = select(items, tokenizer, model.config.block_size)
-    chosen = [fitting[i] for i in np.linspace(0, len(fitting) - 1, min(n, len(fitting))).round().astype(int)]
+    chosen = [
+        fitting[i] for i in np.linspace(0, len(fitting) - 1, min(options.harness, len(fitting))).round().astype(int)
+    ]
     folder = Path(tempfile.mkdtemp())
     export_hf(model, tokenizer, folder / "model")
     export.read_bank = lambda _work, _bank: chosen  # type: ignore[assignment]
     export_tasks(work, folder / "tasks")
-    hf = HFLM(str(folder / "model"), add_bos_token=True, dtype="float32", batch_size=16, device="cpu")
+    hf = HFLM(str(folder / "model"), add_bos_token=True, dtype="float32", batch_size=options.batch, device="cpu")
     manager = TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
     copy = GPT(model.config)
     copy.load_state_dict(model.state_dict())

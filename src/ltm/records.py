@@ -218,6 +218,8 @@ class Reliability:
     decision_accuracy: float = math.nan  # share of pairs of sets that two seeds put in the same order
     item_sd: float = math.nan  # standard error of a run's value that comes from which items were drawn
     alpha: float = math.nan  # of an ability: agreement of its families (Cronbach)
+    reasons: dict[str, float] = field(default_factory=dict)  # what keeps it out: code -> measured (NaN: could not be)
+    needed: dict[str, float] = field(default_factory=dict)  # the same codes -> what the gate asks for
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,13 +85,15 @@ def make_books(n_books: int, rng: np.random.Generator, titles: list[str] | None 
     return books
 
 
-def make_variants(n_runs: int, books: list[Book], rng: np.random.Generator) -> list[Variant]:
+def make_variants(
+    n_runs: int, books: list[Book], rng: np.random.Generator, set_size: int | None = None
+) -> list[Variant]:
     """Blocks of order (base, reverse) and of gaps (base, gap, truncated), one seed each, until there are enough."""
     train = [book.book_id for book in books if book.pool == "train"]
     variants: list[Variant] = []
     block = 0
     while len(variants) < n_runs:
-        chosen = [str(b) for b in rng.permutation(train)[: max(2, len(train) // 2)]]
+        chosen = [str(b) for b in rng.permutation(train)[: set_size or max(2, len(train) // 2)]]
         seed = int(rng.integers(1, 2**31))
         kind, density = ["scattered", "blocks", "chapters"][block // 2 % 3], [0.75, 0.5, 0.25][block // 6 % 3]
         arms = [("base", "random", "none", 1.0)]
@@ -256,14 +258,19 @@ def make_findings(effects: list[Effect]) -> dict[str, object]:
 
 
 def write_study(
-    root: Path, n_runs: int = 96, n_books: int = 56, titles: list[str] | None = None, finished: int | None = None
+    root: Path,
+    n_runs: int = 96,
+    n_books: int = 56,
+    titles: list[str] | None = None,
+    finished: int | None = None,
+    set_size: int | None = None,
 ) -> WorkFolder:
     """Write a whole study; `finished` leaves all but so many runs out, with everything that follows from runs."""
     rng = np.random.default_rng(7)
     work = WorkFolder(root)
     work.create()
     books = make_books(n_books, rng, titles)
-    variants = make_variants(n_runs, books, rng)
+    variants = make_variants(n_runs, books, rng, set_size)
     runs = make_runs(variants, rng)
     study = {"name": "demo", "question": "Which books make a micro model link the scenes of a story?", "seed": 7}
     write_json(work.path("study.json"), study)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from synthetic_study import make_books, make_effects, make_ranking, make_runs, make_scores, make_variants
 
-from ltm.dashboard import charts, curves, figures
+from ltm.dashboard import charts, curve_charts, curves, figures
 from ltm.dashboard.tables import pack
-from ltm.records import Effect, Rejected, Reliability
+from ltm.records import Effect
 
 
 def an_effect(**changes: object) -> Effect:
@@ -58,20 +58,19 @@ def test_effects_that_are_not_numbers_stay_in_the_table_and_out_of_the_drawing()
     assert sorted(row["label"] for row in rows) == ["Emma", "Emma (2)"]
 
 
-def test_ranking_names_the_books_in_training_order() -> None:
+def test_ranking_draws_the_first_places_and_outlives_its_design() -> None:
     rng = np.random.default_rng(1)
     books = make_books(12, rng)
-    variants = make_variants(10, books, rng)
+    variants = make_variants(40, books, rng)
     runs = make_runs(variants, rng)
-    titles = {book.book_id: i for i, book in enumerate(books)}
     ranked = make_ranking(runs, rng)
-    rows = figures.rank_rows(reversed(ranked), variants, titles)
-    assert [row["place"] for row in rows] == list(range(1, 11))
+    ranked[3] = dataclasses.replace(ranked[3], low=math.nan)
+    rows = figures.rank_rows(reversed(ranked), variants, "residual")
+    assert [row["place"] for row in rows] == list(range(1, figures.DRAWN_RANKS + 1))
     first = next(v for v in variants if v.variant_id == ranked[0].variant_id)
-    assert [books[place].book_id for place in rows[0]["books"]] == first.book_ids
-    lost = figures.rank_rows(ranked, [], titles)  # the design is gone: places remain
-    assert lost[0]["order"] is None
-    assert lost[0]["books"] == []
+    assert (rows[0]["order"], rows[0]["set"], rows[0]["axis"]) == (first.order, first.set_id, "residual")
+    assert [row["place"] for row in rows if not row["shown"]] == [4]  # without an interval nothing is drawn
+    assert figures.rank_rows(ranked, [])[0]["order"] is None
 
 
 def test_dose_is_the_paired_difference_in_seed_deviations() -> None:
@@ -100,14 +99,6 @@ def test_interval_of_a_mean_is_students() -> None:
     mean, half = figures.mean_and_half_width([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert half == pytest.approx(2.919986 / math.sqrt(3), rel=1e-5)  # t(0.95, 2) from a printed table
-
-
-def test_reliability_keeps_the_usual_order_of_abilities_and_drops_nan() -> None:
-    row = Reliability("fluency", "*", 4, 4, math.nan, 0, 0, 0, 0, math.nan, 0, 0, 0, False, "too few")
-    rows = figures.reliability_rows([row, dataclasses.replace(row, ability="linking", icc=0.5)])
-    assert [r["ability"] for r in rows] == ["linking", "fluency"]
-    assert rows[1]["icc"] is None
-    assert rows[1]["gate"] == "not_admitted"
 
 
 def test_times_join_forecast_and_measurement_and_refuse_nonsense() -> None:
@@ -139,13 +130,6 @@ def test_genres_count_every_book_once() -> None:
     rows = figures.genre_rows(books, limit=5)
     assert sum(row["books"] for row in rows) == 100
     assert rows[-1]["genre"] == "other_genres"
-
-
-def test_rejected_rows_are_sorted_and_limited() -> None:
-    rejected = [Rejected(f"f{i:04d}", "read", "bad") for i in range(figures.TABLE_REJECTED + 5)]
-    rows = figures.rejected_rows(reversed(rejected))
-    assert len(rows) == figures.TABLE_REJECTED
-    assert rows[0]["source"] == "f0000"
 
 
 def test_curves_are_medians_over_the_runs_of_an_arm() -> None:
@@ -185,12 +169,26 @@ def test_figures_of_a_large_study_stay_small() -> None:
 
 
 def test_specifications_hold_no_data_and_no_fixed_words() -> None:
-    for name in ("forest", "ranks", "dose", "reliability", "curves", "times", "genres"):
-        spec = getattr(charts, name)()
+    for name, spec in _all_specifications():
         titles = list(_values(spec, "title"))
-        assert all(title is None or title.startswith("@") for title in titles), (name, titles)
+        assert titles, name
+        assert all(title is None or title == ["%axis"] or str(title).startswith("@") for title in titles), (
+            name,
+            titles,
+        )
         assert all(not rows or rows == [{}] for rows in spec.get("datasets", {}).values())
         assert "http" not in str({k: v for k, v in spec.items() if k != "$schema"})
+
+
+def _all_specifications() -> list[tuple[str, dict[str, object]]]:
+    """Return every drawing: the functions of both modules that take nothing and give a specification."""
+    found = []
+    for module in (charts, curve_charts):
+        for name, make in vars(module).items():
+            if hasattr(make, "cache_info") and make.__module__ == module.__name__:
+                found.append((name, make()))
+    assert len(found) > 14
+    return found
 
 
 def _values(node: object, wanted: str) -> list[object]:

@@ -13,7 +13,7 @@ import torch
 from ltm.dialogue import tune
 from ltm.dialogue.conversations import Conversation, read_file
 from ltm.dialogue.section import DialogueSection
-from ltm.dialogue.template import PLAIN, Template
+from ltm.dialogue.template import Template, plain
 from ltm.errors import ConfigError, DataError
 from ltm.model.gpt import GPT
 from ltm.model.init import init_weights
@@ -50,8 +50,7 @@ def model_of(tokenizer: Tokenizer, seed: int = 1) -> GPT:
 
 def test_parts_join_to_the_text_and_only_answers_are_learned() -> None:
     turns = [{"role": "system", "content": "be brief"}, *talk(1)[0].messages, *talk(2)[1].messages]
-    for source in (PLAIN, CHATML):
-        template = Template(source, "", "")
+    for template in (plain(), Template(CHATML, "", "")):
         parts = template.parts(turns)
         assert "".join(text for text, _ in parts) == template.text(turns)
         assert [learned for _, learned in parts] == [False, True, False, True]
@@ -73,14 +72,14 @@ def test_a_template_cannot_run_code() -> None:
 
 def test_special_tokens_are_the_templates_alone(tokenizer: Tokenizer) -> None:
     turns = [{"role": "user", "content": f"say {BOS}"}, {"role": "assistant", "content": f"no {BOS} here"}]
-    example = tune.encode([Conversation("b", turns)], Template(PLAIN, "", ""), tokenizer, 64)[0]
+    example = tune.encode([Conversation("b", turns)], plain(), tokenizer, 64)[0]
     assert example.tokens.count(tokenizer.bos_id) == 2  # before the text, and after the answer
     assert example.tokens[-2] == tokenizer.bos_id
 
 
 def test_what_is_asked_does_not_enter_the_loss(tokenizer: Tokenizer) -> None:
     model = model_of(tokenizer)
-    example = tune.encode(talk(1), Template(PLAIN, "", ""), tokenizer, 64)[0]
+    example = tune.encode(talk(1), plain(), tokenizer, 64)[0]
     with torch.no_grad():
         total, count = tune._loss(model, [example])
         logprobs = model(torch.tensor([example.tokens[:-1]]))[0].float().log_softmax(-1)
@@ -97,7 +96,7 @@ def test_what_is_asked_does_not_enter_the_loss(tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_tuned_model_answers_better_and_equal_seeds_give_equal_bits(tokenizer: Tokenizer, method: str) -> None:
     section = DialogueSection(method=method, lr=4e-3, epochs=8, batch_conversations=8)
-    examples = tune.encode(talk(), Template(PLAIN, "", ""), tokenizer, 64)
+    examples = tune.encode(talk(), plain(), tokenizer, 64)
     weights = []
     for _ in range(2):
         model = model_of(tokenizer)

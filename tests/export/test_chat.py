@@ -16,11 +16,11 @@ from ltm.errors import InputError, MissingPartError
 from ltm.export import retrieve, speakers
 from ltm.export.chat import Chat, side_by_side
 from ltm.export.conversation import Conversation
-from ltm.export.generate import Sampling, Writer, choose
+from ltm.export.generate import OwnReader, Sampling, Writer, choose
 from ltm.export.hf import export_hf
 from ltm.model.decode import Memory, read
 from ltm.runs import checkpoint
-from ltm.tokens.tokenizer import train
+from ltm.tokens.tokenizer import BOS, train
 
 GREEDY = Sampling(temperature=0, repeat_penalty=1.0, max_tokens=30)
 
@@ -37,7 +37,7 @@ def model(tokenizer):
 
 @pytest.fixture
 def writer(model, tokenizer):
-    return Writer(model, tokenizer)
+    return Writer(OwnReader(model), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_what_was_read_is_not_read_again_and_changes_nothing(writer, model, toke
     counted.clear()
     longer = text_of(writer, "In the beginning God created the heaven")
     assert counted[0] < len(tokenizer.encode("In the beginning God created the heaven"))
-    assert longer == text_of(Writer(model, tokenizer), "In the beginning God created the heaven")
+    assert longer == text_of(Writer(OwnReader(model), tokenizer), "In the beginning God created the heaven")
 
 
 def test_texts_longer_than_the_context_go_on(writer):
@@ -173,7 +173,7 @@ def test_a_tuned_run_is_asked_by_its_template(study):
     assert "tuned" in speaker.name
     conversation = Conversation([speaker], GREEDY)
     conversation.ask("Who art thou?")
-    assert conversation.prompt(0) == "> Who art thou?\n"
+    assert conversation.prompt(0) == f"{BOS}> Who art thou?\n"
     assert isinstance("".join(conversation.answer(0)), str)
 
 
@@ -207,7 +207,9 @@ def test_passages_are_given_to_the_model_and_shown(study):
 def test_a_hugging_face_folder_answers(model, tokenizer, tmp_path):
     export_hf(model, tokenizer, tmp_path / "m")
     found = speakers.of_path(tmp_path / "m", 1)
-    assert "".join(found.go_on("In the", GREEDY, lambda: False)) == text_of(Writer(model, tokenizer), "In the")
+    assert "".join(found.go_on("In the", GREEDY, lambda: False)) == text_of(
+        Writer(OwnReader(model), tokenizer), "In the"
+    )
 
 
 def test_a_gguf_file_answers_and_can_be_stopped(model, tokenizer, tmp_path):

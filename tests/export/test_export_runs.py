@@ -11,7 +11,7 @@ from hugging_face import logits, our_config, our_model, quiet_transformers, some
 from ltm.cli import main
 from ltm.errors import InputError, StoreError
 from ltm.export.hf import export_hf, whole_folder
-from ltm.export.runs import export_runs
+from ltm.export.runs import Order, export_runs
 from ltm.model.section import ModelSection
 from ltm.records import Book, Measure, Run, Variant
 from ltm.runs import checkpoint, queue
@@ -56,7 +56,7 @@ def work(tmp_path):
 
 
 def export(work, *wanted, out=None):
-    return export_runs(work, wanted, out, "my_study", "Do *old* books help?")
+    return export_runs(Order(work, wanted, out, "my_study", "Do *old* books help?"))
 
 
 def test_a_run_becomes_a_folder_that_transformers_load(work):

@@ -9,7 +9,8 @@ import torch
 import hugging_face as hf
 from ltm.errors import InputError, MissingPartError
 from ltm.export import gguf as ours
-from ltm.export.gguf import export_gguf, side_by_side, tokenizer_pieces
+from ltm.export.gguf import export_gguf, side_by_side
+from ltm.export.gguf_tokenizer import tokenizer_pieces
 from ltm.export.hf import export_hf
 from ltm.tokens.tokenizer import train
 
@@ -150,9 +151,9 @@ def test_tokenizers_that_llama_cpp_cannot_be_are_refused(change, words, tokenize
 
 def test_rows_that_no_token_uses_are_named(tokenizer):
     pieces = tokenizer_pieces(json.loads(tokenizer.to_json()), tokenizer.vocab_size + 3)
-    assert pieces["tokens"][-1] == f"[UNUSED{tokenizer.vocab_size + 2}]"
-    assert len(set(pieces["tokens"])) == len(pieces["tokens"])
-    assert pieces["kinds"][tokenizer.bos_id] == 3
+    assert pieces.tokens[-1] == f"[UNUSED{tokenizer.vocab_size + 2}]"
+    assert len(set(pieces.tokens)) == len(pieces.tokens)
+    assert pieces.kinds[tokenizer.bos_id] == 3
 
 
 def test_a_missing_package_is_named(monkeypatch, tokenizer, tmp_path):

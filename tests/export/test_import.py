@@ -274,7 +274,7 @@ def test_what_is_no_such_folder_is_refused(folder_of, tmp_path):
     with pytest.raises(InputError, match="not a JSON object"):
         import_hf(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(InputError, match="has no config.json"):
+    with pytest.raises(InputError, match="it has no config.json"):
         import_hf(folder)
 
 

@@ -8,7 +8,7 @@ import torch
 import tiny_study
 from ltm.errors import InputError, StoreError
 from ltm.export.card import write_card
-from ltm.export.lora import export_loras
+from ltm.export.runs import Order, export_loras
 from ltm.runs import queue
 
 
@@ -43,7 +43,7 @@ def test_peft_loads_what_is_written(made, tmp_path):
 
     study, model, base = made
     run_id = study.jobs()[0].run_id
-    folder = export_loras(study.work, [run_id[:8]], tmp_path, "demo", "Why?")[run_id]
+    folder = export_loras(Order(study.work, [run_id[:8]], tmp_path, "demo", "Why?"))[run_id]
     assert {path.name for path in folder.iterdir()} == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
     for path in folder.iterdir():
         assert b"secret place" not in path.read_bytes()
@@ -61,14 +61,14 @@ def test_runs_without_adapters_and_folders_that_exist_are_refused(made, tmp_path
     study, *_ = made
     one, two = (job.run_id for job in study.jobs()[:2])
     with pytest.raises(InputError, match="has no adapters"):
-        export_loras(study.work, [one, two], tmp_path, "demo", "")
+        export_loras(Order(study.work, [one, two], tmp_path, "demo", ""))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / f"{one}-lora").mkdir()
     with pytest.raises(InputError, match="exists already"):
-        export_loras(study.work, [one], tmp_path, "demo", "")
+        export_loras(Order(study.work, [one], tmp_path, "demo", ""))
     (study.work.path("runs", two) / "adapter").mkdir()
     with pytest.raises(StoreError, match="missing or damaged"):
-        export_loras(study.work, [two], tmp_path / "x", "demo", "")
+        export_loras(Order(study.work, [two], tmp_path / "x", "demo", ""))
 
 
 def test_a_card_names_books_in_order_and_their_rights(made):

@@ -1,12 +1,16 @@
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 
-from ltm.records import Variant
+from ltm.records import Reliability, Variant
 from ltm.scores.agreement import split_half
 from ltm.scores.icc import Layout, icc
 from ltm.scores.measures import FamilyTable
-from ltm.scores.reliability import judge
+from ltm.scores.reliability import CODES, judge
 from ltm.scores.section import ScoresSection
+from ltm.store import read_rows, write_rows
 
 
 def simulated(n_sets=60, seeds=2, set_sd=1.0, seed_sd=1.0, item_sd=3.0, books=20, per_book=10, mean=2.0, rng_seed=0):
@@ -67,16 +71,36 @@ def test_good_family_is_admitted_and_noise_is_not():
     assert "untrained" in weak[0].reason
     assert "halves" in weak[0].reason
     assert "none of its families" in weak[1].reason
+    assert family.reasons == family.needed == {}
+    assert list(weak[1].reasons) == ["no_family"]
+    assert set(weak[0].reasons) == set(weak[0].needed) <= set(CODES)
+    assert weak[0].reasons["untrained"] == weak[0].z_over_chance
+    assert weak[0].needed["untrained"] == gate.min_z
 
 
 def test_seed_noise_is_named_as_the_reason():
     row = judge(*simulated_lists(set_sd=0.1, seed_sd=2.0, mean=10.0), ScoresSection())[0]
     assert row.reason.startswith("the seed matters more than the set")
+    assert row.reasons == {"icc": row.icc}
+    assert row.needed == {"icc": 0.3}
 
 
 def test_few_runs_are_not_judged():
     row = judge(*simulated_lists(n_sets=3), ScoresSection())[0]
     assert row.reason == "too few runs to judge (6 of at least 8)"
+    assert (row.reasons, row.needed) == ({"too_few_runs": 6.0}, {"too_few_runs": 8.0})
+
+
+def test_what_could_not_be_measured_is_said_so_and_survives_the_disk(tmp_path):
+    tables, untrained, names = simulated_lists()
+    blind = [dataclasses.replace(table, weight_RI=table.weight_RI * 0) for table in untrained]
+    row = judge(tables, blind, names, ScoresSection())[0]
+    assert "z not measured" in row.reason
+    assert math.isnan(row.reasons["untrained"])
+    write_rows(tmp_path / "rows.parquet", [row], Reliability)
+    (back,) = read_rows(tmp_path / "rows.parquet", Reliability)
+    assert back.needed == row.needed
+    assert math.isnan(back.reasons["untrained"])
 
 
 def test_chance_error_is_clustered_by_book():

@@ -179,10 +179,11 @@ def test_the_largest_correlation_of_two_books_is_cut():
     from ltm.sets.balance import of_matrix
 
     rng = np.random.default_rng(0)
-    squares_only = choose._deal(120, 60, 20, rng)
-    choose._even_pairs(squares_only, rng, 12_000)
+    none = np.zeros((0, 60), dtype=bool)
+    squares_only = choose._deal(120, 20, rng, none)
+    choose._even_pairs(squares_only, rng, 12_000, none)
     peaks_cut = squares_only.copy()
-    choose._cut_peaks(peaks_cut, rng, 4800)
+    choose._cut_peaks(peaks_cut, rng, 4800, none)
     before, after = of_matrix(squares_only), of_matrix(peaks_cut)
     assert after["largest_correlation"] < 0.9 * before["largest_correlation"]
     assert np.array_equal(peaks_cut.sum(axis=0), squares_only.sum(axis=0))

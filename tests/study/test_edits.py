@@ -172,3 +172,23 @@ def test_a_study_in_rounds_is_looked_at_too(tmp_path):
     assert (report["design"], report["run ids"]) == ("ok", "ok")
     edited = tiny_study.load(tmp_path / "w", **rounds, **{"runs.lr": 0.001})
     assert len(look(edited).dropped) == 5
+
+
+def test_more_sets_keep_every_finished_run(study):
+    edited = study(**{"sets.count": 14})
+    found = look(edited)
+    assert (found.dropped, found.causes, found.loses) == ([], [], False)
+    assert found.kept == len(study().jobs())
+    assert found.added == sum(len(v.init_seeds) for v in edits.drawn(edited.settings, edited.work)) - found.kept
+    before = {job.run_id for job in study().jobs()}
+    edited.run(until="tokens", progress=Progress(quiet=True))
+    assert before <= {job.run_id for job in tiny_study.lay_out(edited)}
+    back = look(study())  # fewer again: the first design as it was
+    assert back.kept == len(before)
+
+
+def test_more_sets_with_another_size_are_drawn_anew_and_it_is_said(study):
+    edited = study(**{"sets.count": 14, "sets.books_per_set": 6})
+    found = look(edited)
+    assert found.kept == 0
+    assert any("only added to" in cause for cause in found.causes)

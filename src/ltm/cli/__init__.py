@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltm.cli.bench import add_bench
 from ltm.cli.chat import add_chat
+from ltm.cli.dashboard import add_dashboard, dashboard_verb
 from ltm.cli.export import add_export, export_verb, write_tasks
 from ltm.cli.fetch import add_fetch, spelled
 from ltm.cli.forecast import add_forecast
@@ -100,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         "--to", nargs=2, metavar=("lm-eval", "DIR"), help="write the items as a task folder for lm-evaluation-harness"
     )
     verbs.choices["evalset"].add_argument("--show", type=int, metavar="N", help="print N items as a person reads them")
-    _study_verb(verbs, "dashboard", _dashboard, "make the result page from what is there, also while a study runs")
+    add_dashboard(
+        _study_verb(verbs, "dashboard", _dashboard, "make the result page from what is there, also while a study runs")
+    )
     show = _study_verb(verbs, "show", _show, "print one book, run or variant")
     show.add_argument("id", help="a book id, run id or variant id, or the beginning of one")
     add_export(_study_verb(verbs, "export", export_verb, "write trained runs as folders for Hugging Face transformers"))
@@ -244,13 +247,7 @@ def _stage(options: argparse.Namespace) -> int:
 
 
 def _dashboard(options: argparse.Namespace) -> int:
-    from ltm.dashboard.stage import build
-
-    study = _load(options)
-    study.work.create()
-    path = build(study.settings.dashboard, study.work, _progress(options))
-    _print_json({"path": str(path)}) if options.json else print(path)
-    return 0
+    return dashboard_verb(options, _load, _print_json)
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ltm.errors import InputError
 
@@ -16,17 +16,33 @@ if TYPE_CHECKING:
 
 def add_export(verb: argparse.ArgumentParser) -> None:
     """Add the verb's own arguments."""
-    verb.add_argument("runs", nargs="+", metavar="RUN", help="a run id, or the beginning of one")
+    _let_runs_follow_options(verb)
+    verb.add_argument("runs", nargs="*", metavar="RUN", help="a run id, or the beginning of one")
     verb.add_argument("--out", metavar="DIR", help="gets what is written (default: export in the work folder)")
     verb.add_argument(
         "--to",
-        choices=["hf", "gguf", "lora"],
+        choices=["hf", "gguf", "lora", "axolotl"],
         default="hf",
-        help="Hugging Face folders, GGUF files, or adapters alone (default: hf)",
+        help="Hugging Face folders, GGUF files, adapters alone, or (of the whole study) a campaign for Axolotl",
     )
     verb.add_argument(
         "--dtype", choices=["f32", "f16", "q8_0"], default="f32", help="of a GGUF file's matrices (default: f32)"
     )
+    verb.add_argument("--tuned", action="store_true", help="the models as the dialogue layer left them")
+
+
+def _let_runs_follow_options(verb: argparse.ArgumentParser) -> None:
+    """Let `STUDY --to gguf RUN` name a run: argparse gives an optional list nothing once an option has come between."""
+    plain = verb.parse_known_args
+
+    def mixed(args: Any = None, namespace: Any = None) -> Any:
+        verb.parse_known_args = plain  # type: ignore[method-assign]
+        try:
+            return verb.parse_known_intermixed_args(args, namespace)
+        finally:
+            verb.parse_known_args = mixed  # type: ignore[method-assign]
+
+    verb.parse_known_args = mixed  # type: ignore[method-assign]
 
 
 def export_verb(options: argparse.Namespace) -> int:
@@ -34,27 +50,63 @@ def export_verb(options: argparse.Namespace) -> int:
     from ltm.study.study import recorded
     from ltm.study.targets import find
 
+    if options.to == "axolotl":
+        return _export_campaign(options)
+    if not options.runs:
+        raise InputError("no run is named", "ltm export STUDY RUN; ids: ltm sql STUDY 'select run_id from runs'")
     target = find(options.study, options.set, options.work)
     study = target.study or recorded(target.work)
-    from ltm.export.runs import export_ggufs, export_runs  # torch comes with it: not for a study file that is wrong
+    from ltm.export import runs  # torch comes with it: not for a study file that is wrong
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary folder goes too
-    out = Path(options.out).expanduser() if options.out else None
     settings = study.settings
+    order = runs.Order(study.work, options.runs, _out(options), settings.name, settings.question, options.tuned)
     if options.to == "gguf":
-        folders = export_ggufs(study.work, options.runs, out, options.dtype, settings.name)
-    elif options.to == "lora":
-        from ltm.export.lora import export_loras
-
-        folders = export_loras(study.work, options.runs, out, settings.name, settings.question)
+        folders = runs.export_ggufs(order, options.dtype)
     else:
-        folders = export_runs(study.work, options.runs, out, settings.name, settings.question)
+        folders = runs.export_loras(order) if options.to == "lora" else runs.export_runs(order)
     if options.json:
         rows = [{"run_id": run_id, "path": str(path)} for run_id, path in folders.items()]
         print(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         print("\n".join(str(path) for path in folders.values()))
     return 0
+
+
+def _export_campaign(options: argparse.Namespace) -> int:
+    """Write a whole study for Axolotl; sets and tokens are built first where they are not up to date."""
+    from ltm.progress import Progress
+    from ltm.study.study import recorded
+    from ltm.study.targets import find
+
+    if options.runs:
+        raise InputError("--to axolotl writes all runs of a study", "leave the run out: ltm export STUDY --to axolotl")
+    if not options.out:
+        raise InputError("--to axolotl needs a folder to be made", "--out DIR")
+    target = find(options.study, options.set, options.work)
+    if target.study is not None:
+        target.study.run("tokens", Progress(quiet=options.json))
+    study = target.study or recorded(target.work)
+    from ltm.export.campaign import export_campaign
+    from ltm.runs.queue import plan_jobs
+    from ltm.study.rounds import Rounds, recipe_of
+
+    rounds = Rounds(study.settings, study.work)
+    plan_jobs(study.work, recipe_of(rounds.effective()), rounds.recipes())
+    told = export_campaign(study.work, Path(options.out).expanduser(), study.settings.name, study.settings.question)
+    if options.json:
+        print(json.dumps(told, indent=1, ensure_ascii=False))
+        return 0
+    print(
+        f"{told['folder']}: {told['runs']} runs of {told['variants']} training sets; README.md says how to train them"
+    )
+    for text in told["differs"]:
+        print(f"  not the same as here: {text}")
+    return 0
+
+
+def _out(options: argparse.Namespace) -> Path | None:
+    return Path(options.out).expanduser() if options.out else None
 
 
 def write_tasks(study: Study, wanted: list[str], as_json: bool) -> int:

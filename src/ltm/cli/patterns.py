@@ -36,6 +36,10 @@ def add_simulate(verbs: Any, study_verb: Any, load: Any, print_json: Any) -> Non
     verb.add_argument("--set-sd", type=float, default=0.0, help="luck of a set beyond its books, seed sd")
     verb.add_argument("--seed-sd", type=float, default=1.0, help="noise of one run (default: 1)")
     verb.add_argument("--abilities", default="linking", help="comma-separated (default: linking)")
+    verb.add_argument(
+        "--rounds", action="store_true",
+        help="play the study's rounds: adaptive and confirmation sets are chosen by the simulated scores, in DIR",
+    )  # fmt: skip
 
 
 def add_proxies(verbs: Any, print_json: Any) -> None:
@@ -89,12 +93,20 @@ def _simulate(options: argparse.Namespace, load: Any, print_json: Any) -> int:
             interactions=pairs["interaction"], less_text=options.less_text, set_sd=options.set_sd,
             seed_sd=options.seed_sd, abilities=tuple(a.strip() for a in options.abilities.split(",") if a.strip()),
         )  # fmt: skip
-    written = write_simulation(study.work, truth, options.seed, Path(options.out))
+    if options.rounds:
+        from ltm.progress import Progress
+        from ltm.study.campaign import play
+
+        progress = Progress(quiet=options.quiet or options.json)
+        written = play(study.settings, study.work, truth, options.seed, Path(options.out), progress)
+    else:
+        written = write_simulation(study.work, truth, options.seed, Path(options.out))
     if options.json:
         print_json(written)
     else:
         print(f"wrote {written['scores']} ({written['runs']} runs) and {written['truth']}")
-        print(f"next: ltm patterns {options.study} --scores {written['scores']}")
+        more = f" --work {written['work']}" if options.rounds else ""
+        print(f"next: ltm patterns {options.study}{more} --scores {written['scores']}")
     return 0
 
 

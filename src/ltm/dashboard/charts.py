@@ -15,28 +15,30 @@ import altair as alt
 
 Spec = dict[str, Any]
 
-_SERIES_COLOURS = [f"$series{i}" for i in range(1, 7)]  # Okabe-Ito, adapted to each theme in page.css
-_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3]]
-_SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+SERIES_COLOURS = [f"$series{i}" for i in range(1, 7)]  # Okabe-Ito, adapted to each theme in page.css
+DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3]]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 
 
-def _rows(name: str = "rows") -> Any:
+def named(name: str = "rows") -> Any:
+    """Return a chart of the rows that the script puts under a name."""
     return alt.Chart(alt.NamedData(name=name))
 
 
-def _finish(chart: Any) -> Spec:
+def finish(chart: Any) -> Spec:
+    """Return a drawing as a specification that fills its place and has no colours or fonts of its own."""
     fitted = chart.properties(width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
     spec: Spec = fitted.to_dict(format="vega-lite")
     spec.pop("config", None)  # fonts and colours come from the page's theme
     return spec
 
 
-def _series(column: str, marks: list[Any]) -> Any:
+def series(column: str, marks: list[Any]) -> Any:
     """Return a scale over the values that `column` has in the rows drawn (`%column`, put in by the page's script)."""
     return alt.Scale(domain=[f"%{column}"], range=marks)
 
 
-def _tooltip(*columns: tuple[str, str, str]) -> list[Any]:
+def tooltip(*columns: tuple[str, str, str]) -> list[Any]:
     """Return tooltip lines of (field, type, number format); the title is the column's word."""
     return [
         alt.Tooltip(f"{alt_field(name)}:{kind}", title=f"@col.{name}", **({"format": form} if form else {}))
@@ -51,14 +53,17 @@ def alt_field(name: str) -> str:
 
 @functools.cache
 def forest() -> Spec:
-    """Return effects with their intervals, one line each; claimed ones are filled and point in their direction."""
+    """Return effects with their intervals, one line each; claimed ones are filled and point in their direction.
+
+    Rows of `band` are the yardstick: what luck alone does to one run.
+    """
     y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
     verdicts = ["@term.raises", "@term.lowers", "@term.unclear"]
     colours = ["$raise", "$lower", "$quiet"]
     colour = alt.Color("verdict:N", scale=alt.Scale(domain=verdicts, range=colours), legend=alt.Legend(title=None))
-    rows = _rows().transform_filter("datum.shown")
+    rows = named().transform_filter("datum.shown")
     interval = rows.mark_rule(strokeWidth=2.5).encode(
-        x=alt.X("low:Q", title="@axis.effect"),
+        x=alt.X("low:Q", title=["%axis"]),
         x2="high:Q",
         y=y,
         color=colour,
@@ -71,25 +76,32 @@ def forest() -> Spec:
         color=colour,
         fill=alt.Fill("verdict:N", scale=alt.Scale(domain=verdicts, range=["$raise", "$lower", "$surface"])),
         shape=alt.Shape("verdict:N", scale=alt.Scale(domain=verdicts, range=shapes)),
-        tooltip=_tooltip(
+        tooltip=tooltip(
             ("title", "N", ""),
             ("estimate", "Q", "+.2f"),
             ("low", "Q", "+.2f"),
             ("high", "Q", "+.2f"),
             ("q", "Q", ".3f"),
+            ("lfsr", "Q", ".3f"),
             ("n", "Q", ",d"),
             ("verdict", "N", ""),
         ),
     )
-    return _finish(alt.layer(_zero(), interval, point).properties(height=alt.Step(22)))
+    return finish(alt.layer(_band(), zero(), interval, point).properties(height=alt.Step(22)))
 
 
-def _line_at_zero() -> Any:
+def _band() -> Any:
+    return named("band").mark_rect(opacity=0.13, color="$quiet").encode(x="low:Q", x2="high:Q")
+
+
+def bare_line() -> Any:
+    """Return a thin line that waits for its place."""
     return alt.Chart(alt.InlineData(values=[{}])).mark_rule(color="$ink", strokeWidth=1)
 
 
-def _zero() -> Any:
-    return _line_at_zero().encode(x=alt.datum(0))
+def zero() -> Any:
+    """Return the vertical line of no effect."""
+    return bare_line().encode(x=alt.datum(0))
 
 
 @functools.cache
@@ -100,9 +112,9 @@ def ranks() -> Spec:
     colour = alt.Color(
         "tied:N", scale=alt.Scale(domain=ties, range=["$raise", "$quiet"]), legend=alt.Legend(title=None)
     )
-    rows = _rows().transform_filter("datum.shown")
+    rows = named().transform_filter("datum.shown")
     interval = rows.mark_rule(strokeWidth=2.5, opacity=0.75).encode(
-        x=alt.X("low:Q", title="@axis.posterior"), x2="high:Q", y=y, color=colour
+        x=alt.X("low:Q", title=["%axis"]), x2="high:Q", y=y, color=colour
     )
     point = rows.mark_point(size=80, opacity=1, strokeWidth=1.6).encode(
         x="posterior:Q",
@@ -110,7 +122,7 @@ def ranks() -> Spec:
         color=colour,
         fill=alt.Fill("tied:N", scale=alt.Scale(domain=ties, range=["$raise", "$surface"])),
         shape=alt.Shape("tied:N", scale=alt.Scale(domain=ties, range=["circle", "square"])),
-        tooltip=_tooltip(
+        tooltip=tooltip(
             ("place", "Q", "d"),
             ("run", "N", ""),
             ("posterior", "Q", "+.2f"),
@@ -122,7 +134,7 @@ def ranks() -> Spec:
             ("tied", "N", ""),
         ),
     )
-    return _finish(alt.layer(_zero(), interval, point).properties(height=alt.Step(20)))
+    return finish(alt.layer(zero(), interval, point).properties(height=alt.Step(20)))
 
 
 @functools.cache
@@ -133,10 +145,10 @@ def dose() -> Spec:
     """
     share = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
     x = alt.X("x:Q", title="@axis.dropped", axis=share, scale=alt.Scale(domain=[0, 1]))
-    colour = alt.Color("gap_kind:N", scale=_series("gap_kind", _SERIES_COLOURS), legend=alt.Legend(title=None))
-    shape = alt.Shape("gap_kind:N", scale=_series("gap_kind", _SHAPES), legend=alt.Legend(title=None))
-    dash = alt.StrokeDash("gap_kind:N", scale=_series("gap_kind", _DASHES), legend=alt.Legend(title=None))
-    rows = _rows()
+    colour = alt.Color("gap_kind:N", scale=series("gap_kind", SERIES_COLOURS), legend=alt.Legend(title=None))
+    shape = alt.Shape("gap_kind:N", scale=series("gap_kind", SHAPES), legend=alt.Legend(title=None))
+    dash = alt.StrokeDash("gap_kind:N", scale=series("gap_kind", DASHES), legend=alt.Legend(title=None))
+    rows = named().transform_filter("datum.shown")  # one pair alone has no interval
     line = rows.mark_line(strokeWidth=2).encode(
         x=x, y=alt.Y("estimate:Q", title="@axis.difference"), color=colour, strokeDash=dash
     )
@@ -146,7 +158,7 @@ def dose() -> Spec:
         y="estimate:Q",
         color=colour,
         shape=shape,
-        tooltip=_tooltip(
+        tooltip=tooltip(
             ("gap_kind", "N", ""),
             ("dropped", "Q", ".0%"),
             ("estimate", "Q", "+.2f"),
@@ -155,8 +167,8 @@ def dose() -> Spec:
             ("n", "Q", ",d"),
         ),
     )
-    zero = _line_at_zero().encode(y=alt.datum(0))
-    return _finish(alt.layer(zero, line, interval, point).properties(height=320))
+    none = bare_line().encode(y=alt.datum(0))
+    return finish(alt.layer(none, line, interval, point).properties(height=320))
 
 
 @functools.cache
@@ -168,9 +180,9 @@ def reliability() -> Spec:
         "gate:N", scale=alt.Scale(domain=gates, range=["$raise", "$quiet"]), legend=alt.Legend(title=None)
     )
     x = alt.X("icc_low:Q", title="@axis.icc", scale=alt.Scale(domain=[0, 1], clamp=True))
-    interval = _rows().mark_rule(strokeWidth=2.5, opacity=0.75).encode(x=x, x2="icc_high:Q", y=y, color=colour)
+    interval = named().mark_rule(strokeWidth=2.5, opacity=0.75).encode(x=x, x2="icc_high:Q", y=y, color=colour)
     point = (
-        _rows()
+        named()
         .mark_point(size=90, opacity=1, strokeWidth=1.6)
         .encode(
             x="icc:Q",
@@ -178,7 +190,7 @@ def reliability() -> Spec:
             color=colour,
             fill=alt.Fill("gate:N", scale=alt.Scale(domain=gates, range=["$raise", "$surface"])),
             shape=alt.Shape("gate:N", scale=alt.Scale(domain=gates, range=["circle", "square"])),
-            tooltip=_tooltip(
+            tooltip=tooltip(
                 ("ability", "N", ""),
                 ("family", "N", ""),
                 ("icc", "Q", ".2f"),
@@ -190,7 +202,7 @@ def reliability() -> Spec:
             ),
         )
     )
-    return _finish(alt.layer(interval, point).properties(height=alt.Step(26)))
+    return finish(alt.layer(interval, point).properties(height=alt.Step(26)))
 
 
 @functools.cache
@@ -199,24 +211,24 @@ def curves() -> Spec:
     x = alt.X("tokens:Q", title="@axis.tokens", axis=alt.Axis(format="~s", tickCount=6))
     y = alt.Y("loss:Q", title="@axis.loss", scale=alt.Scale(zero=False))
     legend = alt.Legend(title=None, symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=2.5, symbolSize=400)
-    colour = alt.Color("arm:N", scale=_series("arm", _SERIES_COLOURS), legend=legend)
-    dash = alt.StrokeDash("arm:N", scale=_series("arm", _DASHES), legend=legend)
-    single = _rows("sample").mark_line(strokeWidth=0.7, opacity=0.45, color="$quiet").encode(x=x, y=y, detail="run:N")
-    band = _rows().mark_area(opacity=0.13).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
+    colour = alt.Color("arm:N", scale=series("arm", SERIES_COLOURS), legend=legend)
+    dash = alt.StrokeDash("arm:N", scale=series("arm", DASHES), legend=legend)
+    single = named("sample").mark_line(strokeWidth=0.7, opacity=0.45, color="$quiet").encode(x=x, y=y, detail="run:N")
+    band = named().mark_area(opacity=0.13).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
     line = (
-        _rows()
+        named()
         .mark_line(strokeWidth=2.2)
         .encode(
             x=x,
             y=y,
             color=colour,
             strokeDash=dash,
-            tooltip=_tooltip(
+            tooltip=tooltip(
                 ("arm", "N", ""), ("tokens", "Q", ",d"), ("loss", "Q", ".3f"), ("low", "Q", ".3f"), ("high", "Q", ".3f")
             ),
         )
     )
-    return _finish(alt.layer(single, band, line).properties(height=360))
+    return finish(alt.layer(single, band, line).properties(height=360))
 
 
 @functools.cache
@@ -235,19 +247,19 @@ def times() -> Spec:
     )
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]))
     positive = "datum.seconds > 0"
-    rule = _rows().transform_filter("datum.low > 0 && datum.high > 0")
+    rule = named().transform_filter("datum.low > 0 && datum.high > 0")
     interval = rule.mark_rule(strokeWidth=7, opacity=0.3, color="$quiet").encode(
         x=alt.X("low:Q", scale=alt.Scale(type="log")), x2="high:Q", y=y
     )
-    folded = _rows("folded").transform_filter(positive)
+    folded = named("folded").transform_filter(positive)
     point = folded.mark_point(filled=True, size=100, opacity=1).encode(
         x=x,
         y=y,
         color=colour,
         shape=shape,
-        tooltip=_tooltip(("stage", "N", ""), ("kind", "N", ""), ("seconds", "Q", ",.1f")),
+        tooltip=tooltip(("stage", "N", ""), ("kind", "N", ""), ("seconds", "Q", ",.1f")),
     )
-    return _finish(alt.layer(interval, point).properties(height=alt.Step(26)))
+    return finish(alt.layer(interval, point).properties(height=alt.Step(26)))
 
 
 @functools.cache
@@ -255,7 +267,7 @@ def genres() -> Spec:
     """Return the number of books per genre, training books and held-out ones apart."""
     pools = ["@term.train", "@term.held_out"]
     bar = (
-        _rows()
+        named()
         .mark_bar(stroke="$ink", strokeWidth=0.5)
         .encode(
             x=alt.X("books:Q", title="@axis.books", axis=alt.Axis(tickMinStep=1, format="d")),
@@ -266,7 +278,7 @@ def genres() -> Spec:
                 legend=alt.Legend(title=None, symbolStrokeColor="$ink", symbolStrokeWidth=0.5),
             ),
             order=alt.Order("pool:N", sort="descending"),
-            tooltip=_tooltip(("genre", "N", ""), ("pool", "N", ""), ("books", "Q", ",d"), ("n_words", "Q", ",d")),
+            tooltip=tooltip(("genre", "N", ""), ("pool", "N", ""), ("books", "Q", ",d"), ("n_words", "Q", ",d")),
         )
     )
-    return _finish(bar.properties(height=alt.Step(22)))
+    return finish(bar.properties(height=alt.Step(22)))

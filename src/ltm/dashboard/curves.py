@@ -26,13 +26,13 @@ def curve_rows(runs: Sequence[Run], variants: Sequence[Variant]) -> list[Record]
     by_arm: dict[str, list[Run]] = defaultdict(list)
     arm_of = {variant.variant_id: variant.arm for variant in variants}
     for run in runs:
-        if len(_points(run)[0]) >= 2:
+        if is_drawable(run):
             by_arm[arm_of.get(run.variant_id, "unknown")].append(run)
-    grid = _grid([run for members in by_arm.values() for run in members])
+    grid = grid_of([run for members in by_arm.values() for run in members])
     rows: list[Record] = []
     largest = sorted(by_arm, key=lambda arm: (-len(by_arm[arm]), arm))[:MAX_ARMS]
     for arm in sorted(largest, key=lambda arm: (arm != "base", arm)):
-        table = np.array([_on_grid(run, grid) for run in by_arm[arm]])
+        table = np.array([on_grid(run, grid) for run in by_arm[arm]])
         for column, tokens in enumerate(grid):
             values = table[:, column][np.isfinite(table[:, column])]
             if len(values) * 2 < len(table) or len(values) == 0:
@@ -53,14 +53,14 @@ def curve_rows(runs: Sequence[Run], variants: Sequence[Variant]) -> list[Record]
 
 def sample_rows(runs: Sequence[Run]) -> list[Record]:
     """Return single curves, picked evenly from the runs in the order of their final loss, both ends included."""
-    usable = sorted((r for r in runs if len(_points(r)[0]) >= 2), key=lambda r: (r.final_loss, r.run_id))
+    usable = sorted((r for r in runs if is_drawable(r)), key=lambda r: (r.final_loss, r.run_id))
     if not usable:
         return []
     picks = sorted({round(i) for i in np.linspace(0, len(usable) - 1, min(DRAWN_CURVES, len(usable)))})
-    grid = _grid(usable)
+    grid = grid_of(usable)
     rows: list[Record] = []
     for index in picks:
-        values = _on_grid(usable[index], grid)
+        values = on_grid(usable[index], grid)
         rows += [
             {"run": usable[index].run_id, "tokens": int(tokens), "loss": float(loss)}
             for tokens, loss in zip(grid, values, strict=True)
@@ -86,17 +86,23 @@ def _points(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return tokens[finite], loss[finite]
 
 
-def _grid(runs: Sequence[Run]) -> NDArray[np.float64]:
-    """Return grid points that lie closer at the start, where the loss falls fastest."""
+def is_drawable(run: Run) -> bool:
+    """Tell whether a run's curve has at least two points that are numbers."""
+    return len(_points(run)[0]) >= 2
+
+
+def grid_of(runs: Sequence[Run], n_points: int | None = None) -> NDArray[np.float64]:
+    """Return grid points (training tokens) that lie closer at the start, where the loss falls fastest."""
     if not runs:
         return np.array([])
     ends = [_points(run)[0] for run in runs]
     first, last = min(float(e.min()) for e in ends), max(float(e.max()) for e in ends)
-    spaced = first + (last - first) * np.linspace(0, 1, CURVE_POINTS) ** 1.6
+    spaced = first + (last - first) * np.linspace(0, 1, n_points or CURVE_POINTS) ** 1.6
     return np.unique(np.round(spaced))
 
 
-def _on_grid(run: Run, grid: NDArray[np.float64]) -> NDArray[np.float64]:
+def on_grid(run: Run, grid: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a run's loss (nats per token) at the grid points; NaN beyond the ends of its curve."""
     tokens, loss = _points(run)
     order = np.argsort(tokens, kind="stable")
     values: NDArray[np.float64] = np.interp(grid, tokens[order], loss[order], left=np.nan, right=np.nan)

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ltm.dashboard.inputs import number
-from ltm.records import ABILITIES, FLUENCY, Book, Effect, Measure, Ranked, Rejected, Reliability, Run, Variant
+from ltm.records import ABILITIES, FLUENCY, Book, Effect, Measure, Ranked, Reliability, Run, Variant
 
 Record = dict[str, Any]
 
 DRAWN_EFFECTS = 30  # per ability, strongest first by shrunken effect; the table has all of them
 TABLE_EFFECTS = 3000  # per kind; beyond that the page would grow past what a browser opens at once
 DRAWN_RANKS = 30
-TABLE_RANKS = 1000
 TABLE_BOOKS = 2000
 TABLE_REJECTED = 500
 DRAWN_CURVES = 24
@@ -33,11 +32,23 @@ def ability_order(name: str) -> tuple[int, str]:
     return (known.index(name) if name in known else len(known), name)
 
 
-def effect_rows(effects: Iterable[Effect], kind: str) -> list[Record]:
+def by_ability(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return the entries of a mapping by ability, abilities in their usual order; nothing for anything else."""
+    found = value.items() if isinstance(value, dict) else []
+    kept = [(str(name), own) for name, own in found if isinstance(own, dict)]
+    return sorted(kept, key=lambda pair: ability_order(pair[0]))
+
+
+def effect_rows(effects: Iterable[Effect], kind: str, unit: Mapping[str, str] | None = None) -> list[Record]:
     """Return the effects of one kind, by ability and then best first; `shown` marks those that are drawn.
 
     `verdict` is `raises` or `lowers` for a claimed effect and `unclear` for all others: an effect that is not claimed
     is never given a direction.
+
+    Args:
+        effects: Of any kind.
+        kind: That of the rows.
+        unit: What one is in each ability's effects; seed standard deviations where nothing is said.
     """
     by_ability: dict[str, list[Effect]] = defaultdict(list)
     for effect in effects:
@@ -51,13 +62,24 @@ def effect_rows(effects: Iterable[Effect], kind: str) -> list[Record]:
         shown = {e.name for e in usable[:DRAWN_EFFECTS]}
         labels = _unique_labels(mine)
         mine.sort(key=lambda e: (-(number(e.estimate) or 0.0), e.name))
-        rows += [_effect_row(effect, labels[effect.name], effect.name in shown) for effect in mine]
+        one = (unit or {}).get(ability, "seed")
+        rows += [_effect_row(effect, labels[effect.name], effect.name in shown, one) for effect in mine]
     return rows
 
 
 def _strength(effect: Effect) -> tuple[bool, float, str]:
     size = number(effect.shrunk) or number(effect.estimate) or 0.0
     return (effect.claimed, abs(size), effect.name)
+
+
+def family_of(effect: Effect) -> str:
+    """Return the family of tests that an effect belongs to, as the omnibus tests name it.
+
+    Orders against each other are one; terms of place one; shapes beyond the schedule's kernel another.
+    """
+    if effect.kind != "order" or "_vs_" in effect.name:
+        return effect.kind
+    return "order_shape" if effect.name.startswith(("late:", "middle:", "first:", "last:")) else "order_place"
 
 
 def verdict(effect: Effect) -> str:
@@ -68,7 +90,7 @@ def verdict(effect: Effect) -> str:
     return "raises" if estimate > 0 else "lowers"
 
 
-def _effect_row(effect: Effect, label: str, shown: bool) -> Record:
+def _effect_row(effect: Effect, label: str, shown: bool, unit: str) -> Record:
     return {
         "name": effect.name,
         "label": label,
@@ -80,6 +102,12 @@ def _effect_row(effect: Effect, label: str, shown: bool) -> Record:
         "q": number(effect.q),
         "shrunk": number(effect.shrunk),
         "n": effect.n,
+        "lfsr": number(effect.lfsr),
+        "adjusted": number(effect.adjusted),
+        "survives": effect.survives if effect.refits else None,
+        "refits": effect.refits or None,
+        "unit": unit,
+        "axis": unit,
         "verdict": verdict(effect),
         "shown": shown,
     }
@@ -96,21 +124,20 @@ def _unique_labels(effects: Sequence[Effect]) -> dict[str, str]:
     return labels
 
 
-def rank_rows(ranked: Iterable[Ranked], variants: Iterable[Variant], titles: dict[str, int]) -> list[Record]:
-    """Return the leaderboard, best first.
+def rank_rows(ranked: Iterable[Ranked], variants: Iterable[Variant], unit: str = "seed") -> list[Record]:
+    """Return the first places of the ranking, best first.
 
     Args:
         ranked: The ranking; it may name variants that the design does not hold any more.
         variants: The design.
-        titles: Place of each book_id in the page's list of titles.
+        unit: What one is in a score.
 
     Returns:
-        One record per place; `books` are places in `titles`, in training order; `abilities` are spread over
-        columns named `ability.<name>`.
+        One record per place, as many as are drawn.
     """
     design = {variant.variant_id: variant for variant in variants}
     rows: list[Record] = []
-    for entry in sorted(ranked, key=lambda r: (r.place, r.run_id))[:TABLE_RANKS]:
+    for entry in sorted(ranked, key=lambda r: (r.place, r.run_id))[:DRAWN_RANKS]:
         variant = design.get(entry.variant_id)
         row: Record = {
             "place": entry.place,
@@ -125,10 +152,9 @@ def rank_rows(ranked: Iterable[Ranked], variants: Iterable[Variant], titles: dic
             "gap_kind": variant.gap_kind if variant else None,
             "density": number(variant.density) if variant else None,
             "set": variant.set_id if variant else None,
-            "books": [titles[b] for b in variant.book_ids if b in titles] if variant else [],
+            "axis": unit,
         }
-        row |= {f"ability.{name}": number(value) for name, value in sorted(entry.abilities.items())}
-        row["shown"] = len(rows) < DRAWN_RANKS and None not in (row["posterior"], row["low"], row["high"])
+        row["shown"] = None not in (row["posterior"], row["low"], row["high"])
         rows.append(row)
     return rows
 
@@ -184,6 +210,7 @@ def _dose_records(differences: dict[tuple[str, str, str, float], list[float]]) -
                 "low": None if half is None else mean - half,
                 "high": None if half is None else mean + half,
                 "n": len(values),
+                "shown": half is not None,
             }
         )
     return rows
@@ -202,31 +229,6 @@ def mean_and_half_width(values: Sequence[float], level: float = 0.9) -> tuple[fl
         return mean, None
     variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
     return mean, float(t.ppf(0.5 + level / 2, len(values) - 1)) * math.sqrt(variance / len(values))
-
-
-def reliability_rows(reliability: Iterable[Reliability]) -> list[Record]:
-    """Return one record per item family and one per whole ability (family `*`), abilities in their usual order."""
-    return [
-        {
-            "ability": entry.ability,
-            "family": entry.family,
-            "label": entry.ability if entry.family == "*" else entry.family,
-            "n_runs": entry.n_runs,
-            "n_items": entry.n_items,
-            "mean": number(entry.mean),
-            "chance": number(entry.chance),
-            "z_over_chance": number(entry.z_over_chance),
-            "accuracy": number(entry.accuracy),
-            "split_half": number(entry.split_half),
-            "icc": number(entry.icc),
-            "icc_low": number(entry.icc_low),
-            "icc_high": number(entry.icc_high),
-            "seed_sd": number(entry.seed_sd),
-            "gate": "admitted" if entry.admitted else "not_admitted",
-            "reason": entry.reason,
-        }
-        for entry in sorted(reliability, key=lambda r: (ability_order(r.ability), r.family != "*", r.family))
-    ]
 
 
 def time_rows(forecast: dict[str, Any], timings: dict[str, Any]) -> list[Record]:
@@ -284,6 +286,7 @@ def book_rows(books: Iterable[Book]) -> list[Record]:
             "genre": book.genre,
             "pool": "train" if book.pool == "train" else "held_out",
             "n_words": book.n_words,
+            "licence": book.licence,
         }
         for book in sorted(books, key=lambda b: (b.rank, b.book_id))[:TABLE_BOOKS]
     ]
@@ -303,9 +306,3 @@ def genre_rows(books: Iterable[Book], limit: int = 18) -> list[Record]:
     size = {genre: counts[genre, "train"] + counts[genre, "held_out"] for genre, _ in counts}
     order = sorted(counts, key=lambda key: (key[0] == "other_genres", -size[key[0]], key[0], key[1] != "train"))
     return [{"genre": g, "pool": p, "books": counts[g, p], "n_words": words[g, p]} for g, p in order]
-
-
-def rejected_rows(rejected: Iterable[Rejected]) -> list[Record]:
-    """Return the files that were left out, with their reasons."""
-    rows = [{"source": r.source, "step": r.step, "reason": r.reason} for r in rejected]
-    return sorted(rows, key=lambda row: (row["step"], row["source"]))[:TABLE_REJECTED]

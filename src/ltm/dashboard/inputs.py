@@ -1,6 +1,6 @@
 """Read what a study's work folder holds so far; a missing or damaged file is noted, never fatal.
 
-Reads: study.json, books/, sets/, tokens/, runs/, evalset/, scores/, patterns/, forecast.json, timings.json.
+Reads: study.json, books/, sets/, tokens/, runs/, evalset/, scores/, patterns/, dialogue/, forecast.json, timings.json.
 Writes: nothing. The page must work at any moment of a study, so each file stands alone here: what cannot be read is
 left empty and named in `Inputs.problems`, and its chapter says so.
 """
@@ -13,15 +13,45 @@ import re
 import types
 import typing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ltm.errors import LtmError
-from ltm.records import Book, Effect, Gain, Item, Measure, Ranked, Rejected, Reliability, Run, Shard, Tuned, Variant
+from ltm.records import (
+    Book,
+    Effect,
+    Gain,
+    Item,
+    Measure,
+    Ranked,
+    Rejected,
+    Reliability,
+    Run,
+    Shard,
+    Snapshot,
+    Tuned,
+    Variant,
+)
 from ltm.store import WorkFolder, read_json, read_rows
 
 Row = TypeVar("Row")
 _UNSEEN = re.compile("[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+")
 MISSING, DAMAGED = "missing", "damaged"
+FAILED, STOPPED, BEGUN = "failed", "stopped", "begun"
+ROUNDS = ("pilot", "exploration", "adaptive", "confirmation")
+_LOG_CHARACTERS = 1500
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run without a result: failed, stopped for good, or begun and not ended (under way, interrupted or lost)."""
+
+    run_id: str
+    state: str
+    reason: str = ""
+    attempts: int = 0
+    log: str = ""
+    """Last lines that it wrote."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +74,33 @@ class Inputs:
     findings: dict[str, Any] = field(default_factory=dict)
     forecast: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
+    emergence: list[Effect] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    score_report: dict[str, Any] = field(default_factory=dict)
+    questions: dict[str, Any] = field(default_factory=dict)
+    """`evalset/report.json`."""
+    design: dict[str, Any] = field(default_factory=dict)
+    learned: dict[str, Any] = field(default_factory=dict)
+    """What the pilot taught."""
+    rounds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """`sets/<round>/round.json` of the rounds that are drawn, in their order."""
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """`runs/recipes/<name>.json`: what runs of one study share, all that their ids follow from but the set and seed."""
+    ended: list[Ended] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     """Path below the work folder to `missing` or `damaged`."""
-    unreadable_runs: int = 0
-    failed_runs: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    """Ids of runs whose row cannot be read."""
+
+    @property
+    def failed_runs(self) -> int:
+        """Number of runs that ended with an error of their own."""
+        return sum(run.state == FAILED for run in self.ended)
+
+    @property
+    def unreadable_runs(self) -> int:
+        """Number of finished runs whose row cannot be read."""
+        return len(self.unreadable)
 
     @property
     def n_planned(self) -> int:
@@ -59,8 +112,10 @@ def read_inputs(work: WorkFolder) -> Inputs:
     """Read every input of the page; nothing here raises for what the folder holds or lacks."""
     problems: dict[str, str] = {}
 
-    def rows(name: str, cls: type[Row]) -> list[Row]:
+    def rows(name: str, cls: type[Row], optional: bool = False) -> list[Row]:
         path = work.path(*name.split("/"))
+        if optional and not path.exists():
+            return []
         try:
             found = read_rows(path, cls)
         except LtmError:
@@ -72,8 +127,10 @@ def read_inputs(work: WorkFolder) -> Inputs:
             return []
         return found
 
-    def mapping(name: str) -> dict[str, Any]:
+    def mapping(name: str, optional: bool = False) -> dict[str, Any]:
         path = work.path(*name.split("/"))
+        if optional and not path.exists():
+            return {}
         try:
             value = read_json(path)
         except (LtmError, OSError):
@@ -103,16 +160,27 @@ def read_inputs(work: WorkFolder) -> Inputs:
         findings=mapping("patterns/findings.json"),
         forecast=mapping("forecast.json"),
         timings=mapping("timings.json"),
+        emergence=rows("patterns/emergence.parquet", Effect, optional=True),
+        snapshots=rows("scores/snapshots.parquet", Snapshot, optional=True),
+        score_report=mapping("scores/report.json", optional=True),
+        questions=mapping("evalset/report.json", optional=True),
+        design=mapping("sets/design.json", optional=True),
+        learned=mapping("sets/pilot/learned.json", optional=True),
+        rounds={n: found for n in ROUNDS if (found := mapping(f"sets/{n}/round.json", optional=True))},
+        recipes={
+            path.stem: mapping(f"runs/recipes/{path.name}") for path in sorted(work.path("runs").glob("recipes/*.json"))
+        },
+        ended=read_ended(work),
         problems=problems,
-        unreadable_runs=unreadable,
-        failed_runs=_count_failed(work),
+        unreadable=unreadable,
     )
 
 
-def _read_runs(work: WorkFolder) -> tuple[list[Run], int]:
-    """Return the finished runs in the order of their ids, and how many run files could not be used."""
+def _read_runs(work: WorkFolder) -> tuple[list[Run], list[str]]:
+    """Return the finished runs in the order of their ids, and the ids of those whose file could not be used."""
     folder = work.path("runs")
-    runs, unreadable = [], 0
+    runs: list[Run] = []
+    unreadable: list[str] = []
     kinds = _field_kinds(Run)
     for path in sorted(folder.glob("*/run.json")) if folder.is_dir() else []:
         try:
@@ -120,7 +188,7 @@ def _read_runs(work: WorkFolder) -> tuple[list[Run], int]:
         except (LtmError, OSError):
             run = None
         if run is None:
-            unreadable += 1
+            unreadable.append(path.parent.name)
         else:
             runs.append(run)
     return runs, unreadable
@@ -175,19 +243,51 @@ def number(value: Any) -> float | None:
 
 
 def _field_kinds(cls: type[Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {entry.name: typing.get_origin(hints[entry.name]) or hints[entry.name] for entry in dataclasses.fields(cls)}
+    """Return what a value of each field must be an instance of: a class, or the classes of `int | None`."""
+    found = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        optional = isinstance(hint, types.UnionType)
+        found[name] = typing.get_args(hint) if optional else typing.get_origin(hint) or hint
+    return {entry.name: found[entry.name] for entry in dataclasses.fields(cls)}
 
 
-def _count_failed(work: WorkFolder) -> int:
+def read_ended(work: WorkFolder) -> list[Ended]:
+    """Return the runs that left a trace and no result, by id."""
+    found: dict[str, Ended] = {}
     folder = work.path("runs")
-    return sum(1 for path in folder.glob("*/failed.json") if not path.with_name("run.json").exists())
+    marks = ((BEGUN, "heartbeat.json"), (BEGUN, "checkpoint.safetensors"), (STOPPED, "stopped.json"))
+    for state, name in (*marks, (FAILED, "failed.json")):
+        for path in sorted(folder.glob(f"*/{name}")) if folder.is_dir() else []:
+            if not path.with_name("run.json").exists():
+                found[path.parent.name] = _ended(path, state)
+    return [found[run_id] for run_id in sorted(found)]
+
+
+def _ended(path: Path, state: str) -> Ended:
+    raw = None
+    if state != BEGUN:
+        try:
+            raw = read_json(path)
+        except (LtmError, OSError):
+            raw = None
+    raw = raw if isinstance(raw, dict) else {}
+    attempts = raw.get("attempts")
+    log = raw.get("log") or raw.get("trace") or ""
+    log = "\n".join(map(str, log)) if isinstance(log, list) else str(log)
+    return Ended(
+        run_id=path.parent.name,
+        state=state,
+        reason=plain(str(raw.get("error") or raw.get("reason") or ""))[:_LOG_CHARACTERS],
+        attempts=attempts if isinstance(attempts, int) else 0,
+        log=lines(log)[-_LOG_CHARACTERS:],
+    )
+
+
+def lines(text: str) -> str:
+    """Return text whose lines are each without control characters and marks that turn the direction of text."""
+    return "\n".join(plain(line) for line in text.splitlines()).strip()
 
 
 def _fits(row: Any, kinds: dict[str, Any]) -> bool:
     """Tell whether a row's values have the types of its record; a foreign table may have only the names."""
-    for name, kind in kinds.items():
-        wanted = kind if kind is not types.UnionType else (int, type(None))  # `year` is the only optional field
-        if not isinstance(getattr(row, name), wanted):
-            return False
-    return True
+    return all(isinstance(getattr(row, name), kind) for name, kind in kinds.items())

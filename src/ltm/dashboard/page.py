@@ -13,80 +13,126 @@ import functools
 import hashlib
 import html
 import statistics
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import metadata, resources
 from string import Template
+from typing import Any
 
-from ltm.dashboard import chapters
-from ltm.dashboard.chapters import CHAPTERS, Chapter
-from ltm.dashboard.dialogue import dialogue
+from ltm.dashboard.chapters import BUILDERS, CHAPTERS
 from ltm.dashboard.inputs import Inputs, number
-from ltm.dashboard.method import method
+from ltm.dashboard.layout import Chapter
 from ltm.dashboard.names import effect_words
+from ltm.dashboard.run_rows import pack_runs, titled
+from ltm.dashboard.run_views import run_views
 from ltm.dashboard.tables import script_json
 from ltm.dashboard.words import LANGUAGES, Argument, Duration, Term, both, entries, same, say
+from ltm.records import Effect
 from ltm.units import format_count
 
-SCRIPTS = ("text.js", "tables.js", "charts.js", "app.js")
-WORDS_FOR_SCRIPT = ("js.", "col.", "axis.", "term.", "caption.")
-
-BUILDERS: dict[str, Callable[[Inputs], Chapter]] = {
-    "answer": chapters.answer,
-    "sets": chapters.sets,
-    "books": lambda inputs: chapters.effects(inputs, "book"),
-    "features": lambda inputs: chapters.effects(inputs, "feature"),
-    "order": lambda inputs: chapters.effects(inputs, "order"),
-    "gaps": chapters.gaps,
-    "abilities": chapters.abilities,
-    "dialogue": dialogue,
-    "curves": chapters.curves_chapter,
-    "time": chapters.time_chapter,
-    "library": chapters.library,
-    "method": method,
-}
+SCRIPTS = (
+    "text.js", "parquet.js", "save.js", "tables.js", "charts.js", "figures.js", "runs.js", "board.js", "views.js",
+    "run_page.js", "compare.js", "app.js",
+)  # fmt: skip
+LIVE_SCRIPT = "live.js"
+WORDS_FOR_SCRIPT = ("js.", "col.", "axis.", "term.", "caption.", "subtitle.", "unit.", "run.", "compare.", "live.")
 
 
-def make_page(inputs: Inputs, language: str) -> str:
+@dataclass(frozen=True)
+class Parts:
+    """What of the page comes from the rows: HTML texts, and the JSON of figures and of runs."""
+
+    title: str
+    header: str
+    banner: str
+    sections: dict[str, str]
+    data: str
+    runs: str
+
+
+def all_chapters(inputs: Inputs) -> dict[str, Chapter]:
+    """Return the chapters of the page by name, in their order."""
+    return {name: BUILDERS[name](inputs) for name in CHAPTERS}
+
+
+def all_words(language: str, effects: Iterable[Effect]) -> dict[str, Any]:
+    """Return the words that figures are drawn with: those of the locale, and what the effects are called."""
+    found = {key: text for key, text in entries(language).items() if key.startswith(WORDS_FOR_SCRIPT)}
+    return found | effect_words(language, effects)
+
+
+def style_sheet() -> str:
+    """Return the page's styles, which hold the colours of both themes."""
+    return _asset("page.css")
+
+
+def make_parts(inputs: Inputs, language: str) -> Parts:
+    """Return the parts of the page that change with the rows; `language` is that of the title."""
+    built = all_chapters(inputs)
+    runs = pack_runs(inputs)
+    data = {
+        "figures": {name: f.packed() for chapter in built.values() for name, f in chapter.figures.items()},
+        "views": run_views(runs["contributions"]["abilities"]),
+        "titles": [f"{book.title} — {book.author}" if book.author else book.title for book in titled(inputs)],
+        "words": {lang: all_words(lang, [*inputs.effects, *inputs.emergence]) for lang in LANGUAGES},
+    }
+    name = _text(inputs.study.get("name")) or "ltm"
+    return Parts(
+        title=html.escape(say(language, "page.title", name=name)),
+        header=_header(inputs, name),
+        banner=_banner(inputs),
+        sections={name: _section(n + 1, name, built[name], inputs) for n, name in enumerate(CHAPTERS)},
+        data=script_json(data),
+        runs=script_json(runs),
+    )
+
+
+def make_page(inputs: Inputs, language: str, live: bool = False) -> str:
     """Return the whole page as HTML.
 
     Args:
         inputs: Rows of the work folder, as far as they exist.
         language: `en` or `ru`: what the page opens in.
+        live: For `ltm dashboard --live` alone: the page may ask the server that it came from for newer rows.
     """
-    built = {name: BUILDERS[name](inputs) for name in CHAPTERS}
-    data = {
-        "figures": {name: f.packed() for chapter in built.values() for name, f in chapter.figures.items()},
-        "titles": [f"{book.title} — {book.author}" if book.author else book.title for book in inputs.books],
-        "words": {lang: _script_words(lang) | effect_words(lang, inputs.effects) for lang in LANGUAGES},
-    }
-    library, script, style = vega_library(), _script(), _asset("page.css")
-    name = _text(inputs.study.get("name")) or "ltm"
+    return fill_page(make_parts(inputs, language), language, live)
+
+
+def fill_page(parts: Parts, language: str, live: bool = False) -> str:
+    """Return the whole page around its parts."""
+    library, script, style = vega_library(), page_script(live), _asset("page.css")
     return Template(_asset("page.html")).substitute(
         language=language,
-        csp=html.escape(content_security_policy([library, script], [style])),
-        title=html.escape(say(language, "page.title", name=name)),
+        csp=html.escape(content_security_policy([library, script], [style], live)),
+        title=parts.title,
         style=style,
         library=library,
         script=script,
-        data=script_json(data),
+        data=parts.data,
+        runs=parts.runs,
         top=_top(),
-        header=_header(inputs, name),
-        banner=_banner(inputs),
+        header=parts.header,
+        banner=parts.banner,
         contents=_contents(),
-        chapters="".join(_section(n + 1, name, built[name], inputs) for n, name in enumerate(CHAPTERS)),
+        chapters="".join(parts.sections.values()),
         footer=both("page.footer", version=_version()),
         noscript=both("page.noscript"),
         skip=both("page.skip"),
+        live='<div id="live" class="live" role="status" aria-live="off"></div>' if live else "",
     )
 
 
-def content_security_policy(scripts: list[str], styles: list[str]) -> str:
-    """Return a policy that allows exactly these inline scripts and styles, and no connection, image or form."""
+def content_security_policy(scripts: list[str], styles: list[str], live: bool = False) -> str:
+    """Return a policy that allows exactly these inline scripts and styles, and no connection, image or form.
+
+    A live page may connect to the server that it came from, and to nothing else.
+    """
     allowed = {"script-src": scripts, "style-src": styles}
     parts = ["default-src 'none'"]
     for directive, texts in allowed.items():
         hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
         parts.append(f"{directive} " + " ".join(f"'sha256-{digest}'" for digest in hashes))
+    parts += ["connect-src 'self'"] if live else []
     return "; ".join([*parts, "base-uri 'none'", "form-action 'none'"])
 
 
@@ -104,12 +150,10 @@ def _asset(name: str) -> str:
     return resources.files("ltm.dashboard").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _script() -> str:
-    return "(function () {\n'use strict';\n" + "\n".join(_asset(name) for name in SCRIPTS) + "\n})();"
-
-
-def _script_words(language: str) -> dict[str, object]:
-    return {key: text for key, text in entries(language).items() if key.startswith(WORDS_FOR_SCRIPT)}
+def page_script(live: bool = False) -> str:
+    """Return the page's own script; only a live page holds the part that asks for newer rows."""
+    names = [*SCRIPTS, LIVE_SCRIPT] if live else SCRIPTS
+    return "(function () {\n'use strict';\n" + "\n".join(_asset(name) for name in names) + "\n})();"
 
 
 def _text(value: object) -> str:
@@ -179,7 +223,7 @@ def _banner(inputs: Inputs) -> str:
         notes.append(both("banner.failed", n=inputs.failed_runs))
     if inputs.unreadable_runs:
         notes.append(both("banner.unreadable", n=inputs.unreadable_runs))
-    return "".join(f'<p class="banner" role="status">{note}</p>' for note in notes)
+    return "".join(f'<p class="banner">{note}</p>' for note in notes)
 
 
 def _contents() -> str:

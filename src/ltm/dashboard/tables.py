@@ -23,8 +23,10 @@ EFFECT_COLUMNS: list[Column] = [
     ("high", "sign"),
     ("p", "num3"),
     ("q", "num3"),
+    ("lfsr", "num3"),
     ("shrunk", "sign"),
     ("n", "int"),
+    ("unit", "term"),
     ("verdict", "term"),
 ]
 RANK_COLUMNS: list[Column] = [
@@ -53,19 +55,89 @@ RELIABILITY_COLUMNS: list[Column] = [
     ("ability", "term"),
     ("family", "term"),
     ("gate", "term"),
+    ("reason", "text"),
     ("icc", "num"),
     ("icc_low", "num"),
     ("icc_high", "num"),
     ("split_half", "num"),
+    ("snr", "num"),
+    ("detectable", "num3"),
+    ("decision_accuracy", "pct"),
     ("z_over_chance", "num"),
+    ("z_over_ngram", "num"),
     ("accuracy", "pct"),
+    ("unigram", "num"),
+    ("ngram", "num"),
+    ("ending", "num"),
     ("mean", "num3"),
     ("chance", "num3"),
     ("seed_sd", "num3"),
+    ("item_sd", "num3"),
+    ("alpha", "num"),
+    ("metric", "term"),
     ("n_items", "int"),
     ("n_runs", "int"),
-    ("reason", "text"),
 ]
+SIMPLE_COLUMNS: list[Column] = [
+    ("label", "term"), ("ability", "term"), ("accuracy", "pct"), ("unigram", "pct"), ("ngram", "pct"),
+    ("ending", "pct"), ("n_items", "int"),
+]  # fmt: skip
+CORRELATION_COLUMNS: list[Column] = [
+    ("one", "term"), ("two", "term"), ("plain", "sign"), ("without_fluency", "sign"), ("disattenuated", "sign"),
+    ("together", "term"),
+]  # fmt: skip
+OMNIBUS_COLUMNS: list[Column] = [
+    ("ability", "term"), ("tests", "term"), ("n_tests", "int"), ("p", "num3"), ("q", "num3"), ("claims", "int"),
+    ("family_verdict", "term"),
+]  # fmt: skip
+BOARD_COLUMNS: list[Column] = [
+    ("place", "int"), ("run", "code"), ("posterior", "sign"), ("low", "sign"), ("high", "sign"), ("tied", "term"),
+    ("order", "term"), ("gap_kind", "term"), ("density", "pct"), ("round", "term"), ("raw", "sign"), ("loss", "num3"),
+]  # fmt: skip
+RANGE_COLUMNS: list[Column] = [
+    ("label", "term"), ("kind", "term"), ("estimate", "sign"), ("low", "sign"), ("high", "sign"),
+]  # fmt: skip
+IDEAL_COLUMNS: list[Column] = [
+    ("title", "text"), ("author", "text"), ("year", "year"), ("membership", "term"), ("expected", "sign"),
+]  # fmt: skip
+CONFIRMED_COLUMNS: list[Column] = [
+    ("label", "code"), ("confirmed", "sign"), ("low", "sign"), ("high", "sign"), ("expected", "sign"),
+    ("n_runs", "int"), ("order", "term"), ("gap_kind", "term"), ("density", "pct"),
+]  # fmt: skip
+KERNEL_COLUMNS: list[Column] = [("position", "pct"), ("weight", "num3"), ("rate", "num3")]
+GAP_CURVE_COLUMNS: list[Column] = [
+    ("ability", "term"), ("dropped", "pct"), ("estimate", "sign"), ("low", "sign"), ("high", "sign"), ("n", "int"),
+]  # fmt: skip
+EMERGENCE_COLUMNS: list[Column] = [
+    ("ability", "term"), ("arm", "term"), ("tokens", "int"), ("score", "sign"), ("low", "sign"), ("high", "sign"),
+    ("n", "int"),
+]  # fmt: skip
+NEEDED_COLUMNS: list[Column] = [
+    ("ability", "term"), ("label", "term"), ("tokens", "int"), ("low", "int"), ("high", "int"), ("n", "int"),
+    ("never", "int"), ("beyond", "term"),
+]  # fmt: skip
+ROUND_COLUMNS: list[Column] = [
+    ("round", "term"), ("round_state", "term"), ("runs", "int"), ("runs_done", "int"), ("variants", "int"),
+    ("sets", "int"), ("drawn", "int"), ("aside", "int"),
+]  # fmt: skip
+H2_COLUMNS: list[Column] = [
+    ("label", "term"), ("estimate", "num"), ("low", "num"), ("high", "num"), ("order_and_gaps", "num"),
+    ("n_runs", "int"),
+]  # fmt: skip
+RECIPE_COLUMNS: list[Column] = [
+    ("recipe", "term"), ("h2", "num"), ("seconds", "num"), ("findings_per_hour", "num"), ("chosen", "term"),
+]  # fmt: skip
+GROUP_COLUMNS: list[Column] = [("group", "term"), ("books", "int"), ("held", "int"), ("n_words", "int")]
+RIGHTS_COLUMNS: list[Column] = [("group", "text"), ("books", "int"), ("held", "int"), ("n_words", "int")]
+REJECTED_STEP_COLUMNS: list[Column] = [("step", "term"), ("files", "int")]
+LOST_COLUMNS: list[Column] = [
+    ("run", "code"), ("state", "term"), ("attempts", "int"), ("reason", "text"), ("log", "text"),
+]  # fmt: skip
+DROPPED_COLUMNS: list[Column] = [("thing", "term"), ("which", "text"), ("count", "int"), ("reason", "text")]
+FAMILY_GAIN_COLUMNS: list[Column] = [
+    ("label", "term"), ("ability", "term"), ("estimate", "sign"), ("low", "sign"), ("high", "sign"), ("n", "int"),
+    ("change_verdict", "term"),
+]  # fmt: skip
 CURVE_COLUMNS: list[Column] = [
     ("arm", "term"),
     ("tokens", "int"),
@@ -97,6 +169,7 @@ BOOK_COLUMNS: list[Column] = [
     ("genre", "term"),
     ("pool", "term"),
     ("n_words", "int"),
+    ("licence", "text"),
 ]
 TUNED_COLUMNS: list[Column] = [
     ("place", "int"),
@@ -116,7 +189,9 @@ GAIN_COLUMNS: list[Column] = [
     ("accuracy_before", "pct"),
     ("accuracy_after", "pct"),
 ]
-REJECTED_COLUMNS: list[Column] = [("source", "text"), ("step", "term"), ("reason", "text")]
+REJECTED_COLUMNS: list[Column] = [
+    ("source", "text"), ("step", "term"), ("reason", "text"), ("instead", "text"), ("language", "term"),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,6 +216,10 @@ class Figure:
     """Key of the search field's label; empty = no search."""
     detail: bool = False
     """Rows open to show their books."""
+    choice: str = ""
+    """Value of `filter` that the figure opens on; empty = the first one with a claimed effect, or the first of all."""
+    summary: dict[str, str] = field(default_factory=dict)
+    """The figure in words, by language, for those who do not see it; empty = none."""
 
     def packed(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -155,6 +234,8 @@ class Figure:
             "prefix": self.prefix,
             "search": self.search,
             "detail": self.detail,
+            "choice": self.choice,
+            "summary": self.summary,
         }
 
 

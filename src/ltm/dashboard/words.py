@@ -61,7 +61,21 @@ class Several:
     values: tuple[Argument, ...]
 
 
-Argument = str | int | float | None | Term | Signed | Fixed | Percent | Duration | Several
+@dataclass(frozen=True)
+class Capital:
+    """A value that begins a sentence."""
+
+    value: Argument
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """A text of the data itself, in the quotation marks of the language and set apart from its direction."""
+
+    text: str
+
+
+Argument = str | int | float | None | Term | Signed | Fixed | Percent | Duration | Several | Capital | Quoted
 
 
 @functools.cache
@@ -112,6 +126,12 @@ def show(language: str, value: Argument) -> str:
         return entry if isinstance(entry, str) else entry["other"]
     if isinstance(value, Several):
         return ", ".join(show(language, inner) for inner in value.values)
+    if isinstance(value, Capital):
+        inner = show(language, value.value)
+        return inner[:1].upper() + inner[1:]
+    if isinstance(value, Quoted):
+        marks = "“”" if language == "en" else "«»"
+        return f"{marks[0]}\u2068{value.text}\u2069{marks[1]}"
     if isinstance(value, Percent):
         percent = _decimal(language, None if value.value is None else value.value * 100, 0)
         return f"{percent}%" if language == "en" else f"{percent}\u00a0%"
@@ -126,14 +146,28 @@ def show(language: str, value: Argument) -> str:
 
 def both(key: str, **values: Argument) -> str:
     """Return a sentence as HTML in every language, escaped; the style sheet shows one of them."""
-    return spans({language: say(language, key, **values) for language in LANGUAGES})
+    return spans(texts(key, **values))
 
 
-def spans(texts: dict[str, str]) -> str:
+def texts(key: str, **values: Argument) -> dict[str, str]:
+    """Return a sentence in every language, plain text by language."""
+    return {language: say(language, key, **values) for language in LANGUAGES}
+
+
+def joined(*parts: dict[str, str]) -> dict[str, str]:
+    """Return sentences put one behind the other, by language; a language that lacks one gets the English.
+
+    >>> joined({"en": "One.", "ru": "Один."}, {"en": "Two."})
+    {'en': 'One. Two.', 'ru': 'Один. Two.'}
+    """
+    return {language: " ".join(p.get(language) or p["en"] for p in parts if p) for language in LANGUAGES}
+
+
+def spans(given: dict[str, str]) -> str:
     """Return given texts, one per language, as escaped HTML spans; a language that lacks one gets the English."""
-    fallback = texts.get("en") or next(iter(texts.values()), "")
+    fallback = given.get("en") or next(iter(given.values()), "")
     return "".join(
-        f'<span lang="{language}">{html.escape(texts.get(language) or fallback)}</span>' for language in LANGUAGES
+        f'<span lang="{language}">{html.escape(given.get(language) or fallback)}</span>' for language in LANGUAGES
     )
 
 

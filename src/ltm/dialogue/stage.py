@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltm.dialogue import conversations
-from ltm.dialogue.gains import ask_again, gains_of
 from ltm.dialogue.section import DialogueSection
 from ltm.errors import StoreError
 from ltm.progress import Progress
@@ -24,7 +23,7 @@ from ltm.store import WorkFolder, as_json, fingerprint, read_json, read_rows, wr
 if TYPE_CHECKING:
     from ltm.runs.executors.base import Executor
 
-VERSION = 1
+VERSION = 2
 _ROW, _WEIGHTS = "tuned.json", "weights.safetensors"
 
 
@@ -59,6 +58,8 @@ def build(
         if not outcome.ok:
             raise StoreError(f"run {outcome.key} cannot be tuned: {outcome.error}", outcome.trace)
         task.advance()
+    from ltm.dialogue.gains import gains_of  # PyTorch comes with it
+
     tuned = [row for row in (_read(work, r.run_id, mark) for r in best) if row is not None]
     gains = [gain for row in tuned for gain in gains_of(work, row.run_id)]
     better = sum(row.held_out_after < row.held_out_before for row in tuned)
@@ -76,6 +77,7 @@ def tune_run(root: str, run_id: str, place: int, values: dict[str, Any], seed: i
         TrainError: the loss is no longer finite.
     """
     from ltm.dialogue import tune
+    from ltm.dialogue.gains import ask_again
     from ltm.dialogue.template import template_of
     from ltm.tokens.tokenizer import load
 
@@ -137,8 +139,7 @@ def _open(work: WorkFolder, run_id: str) -> tuple[Any, Callable[[Any, Path], Non
     from ltm.runs.engines import start
 
     def keep_foreign(tuned: Any, folder: Path) -> None:
-        adapters = recipe.runs.method != "full"
-        tuned.model.save_pretrained(folder / ("adapter" if adapters else "model"))
+        start.save_tuned(work, tuned.model, folder)
 
     return start.load_scored(work, run_id, device, trainable=True), keep_foreign
 

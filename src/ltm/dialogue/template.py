@@ -12,12 +12,12 @@ from typing import Any
 
 from ltm.errors import DataError
 from ltm.store import WorkFolder
-from ltm.tokens.adopted import CONFIG
+from ltm.tokens.adopted import CONFIG, start_token
 from ltm.tokens.tokenizer import BOS
 
-# What is asked stands after `> `; the answer follows on its own line and ends with the start mark of the next text.
-PLAIN = (
-    "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ message['content'] }}" + BOS + "\n"
+# The start mark; what is asked stands after `> `; the answer follows on its own line and ends with the end mark.
+_PLAIN = (
+    "@START@{% for message in messages %}{% if message['role'] == 'assistant' %}{{ message['content'] }}@END@\n"
     "{% else %}> {{ message['content'] }}\n{% endif %}{% endfor %}"
 )
 Message = Mapping[str, str]
@@ -25,7 +25,15 @@ Part = tuple[str, bool]  # text, and whether the model learns to say it
 
 
 class Template:
-    """Render conversations with one template, never with a model's own code: Jinja in its sandbox."""
+    """Render conversations with one template, never with a model's own code: Jinja in its sandbox.
+
+    The text is whole: nothing is put before it, so that stock programs that use the template read the same.
+
+    Args:
+        source: In Jinja.
+        start: What `bos_token` stands for in it.
+        end: What `eos_token` stands for in it.
+    """
 
     def __init__(self, source: str, start: str, end: str) -> None:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -67,17 +75,43 @@ class Template:
 
 def template_of(work: WorkFolder) -> Template:
     """Return the template of the study's tokenizer: the base model's own where it has one, else the plain one."""
-    path = work.path("tokens", CONFIG)
-    values: Any = {}
-    if path.exists():
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            values = {}
+    values = _config(work)
+    found = template_in(values)
+    if found is not None:
+        return found
+    start, end = BOS, BOS
+    if work.path("tokens", CONFIG).exists():
+        text = work.path("tokens", "tokenizer.json").read_text(encoding="utf-8")
+        start = start_token(text, json.dumps(values)) or BOS
+        end = _token(values, "eos_token") or start
+    return plain(start, end)
+
+
+def own_template(work: WorkFolder) -> bool:
+    """Return whether the study's base model brought a template: it was made for talking."""
+    return template_in(_config(work)) is not None
+
+
+def template_in(values: Mapping[str, Any]) -> Template | None:
+    """Return the template in a `tokenizer_config.json`; None where it has none."""
     source = values.get("chat_template")
     if not isinstance(source, str):
-        return Template(PLAIN.replace(BOS, _token(values, "eos_token") or BOS), "", "")
+        return None
     return Template(source, _token(values, "bos_token"), _token(values, "eos_token"))
+
+
+def _config(work: WorkFolder) -> dict[str, Any]:
+    path = work.path("tokens", CONFIG)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except json.JSONDecodeError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def plain(start: str = BOS, end: str = BOS) -> Template:
+    """Return the template of models that have none, between the marks that they know."""
+    return Template(_PLAIN.replace("@START@", start).replace("@END@", end), start, end)
 
 
 def _token(values: Mapping[str, Any], key: str) -> str:

@@ -39,7 +39,7 @@ def encode(found: Sequence[Conversation], template: Template, tokenizer: Tokeniz
     """Return conversations as tokens, cut from the left to the block; those without an answer in it are left out."""
     examples = []
     for one in found:
-        tokens, learned, answers = [tokenizer.bos_id], [False], 0
+        tokens, learned, answers = list[int](), list[bool](), 0
         for text, is_answer in template.parts(_plain(one.messages, tokenizer)):
             ids = tokenizer.encode_marked(text)
             tokens += ids

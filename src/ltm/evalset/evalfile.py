@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ltm.config import Document, Section, read_yaml, validate
-from ltm.evalset.frames import PEOPLE, PLACES, THINGS, WORDS, Demonstration, Frame, forms_of, slots_of
+from ltm.evalset.frames import GENDER, NUMBER, PEOPLE, PLACES, THINGS, WORDS, Demonstration, Frame, forms_of, slots_of
 from ltm.evalset.harness import HarnessTask, as_task
 from ltm.evalset.language import Language, Noun, packaged
 from ltm.evalset.own import Ability, OwnItems
@@ -90,9 +90,11 @@ class Family(Section):
     between the facts and the question (frames)."""
     shots: Annotated[int, Field(ge=1, le=32)] = 4
     """Examples that are shown before the question (demonstrations, analogy, rule system)."""
-    cut: Literal["sentence", "word"] = "sentence"
-    """Where scenes and suffixes are cut: between sentences, or after any word, which is easier: the broken sentence
-    helps (scene order, suffix)."""
+    alike: Literal["names", "words"] = "words"
+    """What the wrong pieces share with the context as far as the right one does: names, which is easier, or all words
+    (suffix, coherence)."""
+    opening: bool = True
+    """Whether the same opening, half of the context, stands before the paragraph that is replaced (coherence)."""
     frames: dict[str, list[Frame]] = Field(default_factory=dict)
     """Templates by language (frames, deduction, short answer)."""
     demonstrations: dict[str, list[Demonstration]] = Field(default_factory=dict)
@@ -211,11 +213,22 @@ def _check_material(where: str, frame: Frame, language: Language, code: str) -> 
         for slot, form in forms_of(*texts):
             if slot in slots:
                 _check_form(where, nouns, form, code)
+    _check_pairs(where, texts, language, code)
     if used & set(WORDS) and sum(len(words) for words in language.kinds.values()) < 8:
         raise ValueError(f"template {where} needs eight or more words below `kinds` for language `{code}`")
     for slot, form in forms_of(*texts):
         if slot in PEOPLE and any(form not in endings for endings in language.cases.values()):
             raise ValueError(f"template {where} asks for the case `{form}`, for which names of `{code}` have no ending")
+
+
+def _check_pairs(where: str, texts: tuple[str, ...], language: Language, code: str) -> None:
+    known = {GENDER: language.gender_pairs, NUMBER: language.number_pairs}
+    for slots, key in ((GENDER, "gender_pairs"), (NUMBER, "number_pairs")):
+        if slots_of(*texts) & set(slots) and len(known[slots]) < 4:
+            raise ValueError(f"template {where} needs four or more `{key}` for language `{code}`")
+        for slot, form in forms_of(*texts):
+            if slot in slots:
+                _check_form(where, [noun for pair in known[slots] for noun in pair], form, code)
 
 
 def _check_form(where: str, nouns: list[Noun], form: str, code: str) -> None:

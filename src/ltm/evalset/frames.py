@@ -1,7 +1,8 @@
 """Templates: how a fact, a question and its answer are written in an eval file, and how slots are filled.
 
 Slots: `{a}` `{b}` `{c}` people, `{o}` `{p}` `{q}` things, `{l}` `{m}` places, `{u}` `{v}` `{x}` `{y}` nouns of any
-kind; `{o.acc}` a form, `{a:he|she}` a word that agrees with the gender (m|f for people, m|f|n for things), `{O}` a
+kind, `{g}` `{h}` a word for a person and that of the other gender, `{i}` `{j}` one and its plural; `{o.acc}` a form,
+`{a:he|she}` a word that agrees with the gender (m|f for people, m|f|n for things) or the number (one|many), `{O}` a
 capital. In demonstrations `{1}` `{2}` `{3}` are what is shown and `{=}` the answer.
 """
 
@@ -16,10 +17,13 @@ from pydantic import Field, model_validator
 from ltm.config import Section
 
 SLOT = re.compile(r"\{(?P<slot>\w+|=)(?:\.(?P<form>\w+))?(?::(?P<agree>[^{}]*))?\}")
-SLOTS = {"a": "b", "b": "a", "o": "p", "p": "o", "l": "m", "m": "l", "x": "y", "y": "x", "u": "v", "v": "u"}
+GENDER, NUMBER = "gh", "ij"  # a word and its counterpart of the other gender, or number: king, queen; king, kings
+_COUNTERPARTS = ("ab", "op", "lm", "xy", "uv", GENDER, NUMBER)
+SLOTS = {slot: two[1 - two.index(slot)] for two in _COUNTERPARTS for slot in two}
 """Each slot that an answer may stand in, with its counterpart."""
 EXTRA = ("c", "q")  # the third person and the third thing: never an answer
 PEOPLE, THINGS, PLACES, WORDS = "abc", "opq", "lm", "uvxy"
+_CHOICE = {"m": 0, "f": 1, "n": 2, "s": 0, "p": 1}  # which of the words agrees: by gender, or singular and plural
 Filling = Mapping[str, tuple[str, Mapping[str, str]]]  # slot -> (gender, forms)
 
 
@@ -34,7 +38,9 @@ class Frame(Section):
     ask: str
     """Beginning of the sentence that the answer ends; it holds neither the answer nor its counterpart."""
     answer: str
-    """The slot that is right after the facts, for example `{a.gen}`."""
+    """The slot that is right after the facts, for example `{a.gen}`; or a word that agrees with it: `{g:he|she}`."""
+    names: Literal["both", "one"] = "both"
+    """Whether the facts name the answer and its counterpart, or the answer alone (what was said comes again)."""
     order: Literal["any", "fixed"] = "any"
     """Whether half of the items tell the facts in the other order, so that what came last is no hint."""
     people: Literal["same", "mixed"] = "same"
@@ -50,11 +56,15 @@ class Frame(Section):
         for text in (*self.facts, self.ask):
             _check_slots(text, {*SLOTS, *EXTRA})
         swapped = {answer["slot"].lower(), SLOTS[answer["slot"].lower()]}
-        told = {m["slot"].lower() for m in SLOT.finditer(self.ask) if not m["agree"]}
+        pair = swapped <= {*GENDER, *NUMBER}
+        told = {m["slot"].lower() for m in SLOT.finditer(self.ask) if pair or not m["agree"]}
         if told & swapped:
             raise ValueError("`ask` must not name the answer or its counterpart")
-        if not swapped <= slots_of(*self.facts):
-            raise ValueError("`facts` must name both the answer and its counterpart")
+        alone = pair or self.names == "one"
+        if alone and swapped & slots_of(*self.facts) != {answer["slot"].lower()}:
+            raise ValueError("`facts` must name the answer, and not its counterpart")
+        if not alone and not swapped <= slots_of(*self.facts):
+            raise ValueError("`facts` must name both the answer and its counterpart (or say `names: one`)")
         return self
 
     def answer_slots(self) -> tuple[str, str]:
@@ -114,7 +124,7 @@ def fill(text: str, filling: Filling) -> str:
         gender, forms = filling[slot.lower()]
         if agree is not None:
             choices = agree.split("|")
-            return choices[min("mfn".index(gender), len(choices) - 1)]
+            return choices[min(_CHOICE[gender], len(choices) - 1)]
         word = forms[form or "nom"]
         return word[0].upper() + word[1:] if slot.isupper() else word
 

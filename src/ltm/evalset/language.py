@@ -53,6 +53,7 @@ def _as_noun(value: Any) -> Any:
 
 
 Nouns = list[Annotated[Noun, BeforeValidator(_as_noun)]]
+Pair = Annotated[Nouns, Field(min_length=2, max_length=2)]
 
 
 class Relation(Section):
@@ -89,6 +90,10 @@ class Language(Section):
     """What people of the templates own, carry and lose."""
     places: Nouns = Field(default_factory=list)
     """Where they are; with the forms `loc` and `to`."""
+    gender_pairs: list[Pair] = Field(default_factory=list)
+    """A man and a woman each: king, queen."""
+    number_pairs: list[Pair] = Field(default_factory=list)
+    """One man and many each: king, kings."""
     kinds: dict[str, list[str]] = Field(default_factory=dict)
     """Nouns by kind (animals, foods), to tell kinds apart; only the form that names them."""
     persons: dict[Gender, Nouns] = Field(default_factory=dict)

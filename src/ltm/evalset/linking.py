@@ -20,8 +20,9 @@ from ltm.evalset.passages import Draft, EvalBook, Sizes
 
 _NAME = re.compile(r"[^\W\d_]{3,}")
 _TRIES = 40  # places looked at for the distractors of one item
-_MAX_SKIP = 12  # words into a sentence at which a distractor of the easy kind may begin
 _MANY_TRIES = 120  # the same where all words are compared
+_MARK = "\n\n* * *"
+_JOINT = f"{_MARK}\n\n"  # five tokens or more: who counts five in a row sees no scene from the other
 _LONGER = 1.15  # a broken passage may be so much longer than the true one, or shorter
 _WORD = re.compile(r"\w+")
 _HEADINGS = 6  # sentences at most between the mark of a chapter and its text
@@ -34,14 +35,14 @@ _MAX_ODDS = 2  # a name said more often than this many times every distractor wo
 
 def scene_order(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
     """Yield two adjacent scenes in both orders: the cells hold the same text."""
-    joint = "\n\n" if family.cut == "sentence" else " "
+    del family
     for first in book.tiles(2 * sizes.option, rng):
-        scenes = _scenes(book, family, first, sizes.option)
+        scenes = _scenes(book, first, sizes.option)
         if scenes is None:
             continue
         a, b = scenes
-        # the joint stands before both, so that either order has the same tokens and untrained models tie
-        cells, gold = _shuffled([f"{joint}{a}{joint}{b}", f"{joint}{b}{joint}{a}"], rng)
+        # the mark stands before and after both, so that either order has the same tokens and untrained models tie
+        cells, gold = _shuffled([f"{_JOINT}{one}{_JOINT}{two}{_MARK}" for one, two in ((a, b), (b, a))], rng)
         yield Draft(book.book.book_id, book.book.language, ["", ""], cells, gold)
 
 
@@ -51,7 +52,7 @@ def suffix(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generato
     The first half of the cells has the context, the second half the neutral one.
     """
     for first in book.tiles(sizes.context + sizes.option, rng):
-        found = _continued(book, family, first, sizes)
+        found = _continued(book, first, sizes)
         if found is None:
             continue
         context, gold_text = found
@@ -116,27 +117,28 @@ def name_recall(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Gen
 
 
 def coherence(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Generator) -> Iterator[Draft]:
-    """Yield one continuation after its own context, and after one whose second half is from elsewhere in the book."""
-    del family
-    half = sizes.context // 2
+    """Yield one continuation after its own paragraph, and after one from elsewhere in the book.
+
+    With `opening` the same text stands before both paragraphs, and each has half of the context.
+    """
+    n_words = sizes.context // 2 if family.opening else sizes.context
     for first in book.tiles(sizes.context + sizes.option, rng):
-        one = book.span(first, half)
-        two = book.span(one.next_sentence, half) if one else None
-        after = book.exact(two.next_sentence, sizes.option) if two else None
-        if one is None or two is None or after is None or _crosses(book, first, two.next_sentence + 1):
+        before = book.span(first, n_words) if family.opening else None
+        start = before.next_sentence if before else first
+        true = None if family.opening and before is None else book.span(start, n_words)
+        after = book.exact(true.next_sentence, sizes.option) if true else None
+        if true is None or after is None or _crosses(book, first, true.next_sentence + 1):
             continue
-        broken = _elsewhere(book, (one.start, two.end + len(after)), book.slice(two), after, rng)
+        whole = (before or true).start, true.end + len(after)
+        broken = _elsewhere(book, whole, book.slice(true), after, family.alike == "names", rng)
         if broken is None:
             continue
-        opening = book.slice(one)
-        contexts, gold = _shuffled([f"{opening}\n\n{book.slice(two)}", f"{opening}\n\n{broken}"], rng)
+        opening = f"{book.slice(before)}\n\n" if before else ""
+        contexts, gold = _shuffled([f"{opening}{book.slice(true)}", f"{opening}{broken}"], rng)
         yield Draft(book.book.book_id, book.book.language, contexts, [f" {after}"] * 2, gold)
 
 
-def _scenes(book: EvalBook, family: Family, first: int, n_words: int) -> tuple[str, str] | None:
-    if family.cut == "word":
-        a, b = book.exact(first, n_words), book.exact(first, n_words, skip=n_words)
-        return None if a is None or b is None else (a, b)
+def _scenes(book: EvalBook, first: int, n_words: int) -> tuple[str, str] | None:
     one = book.span(first, n_words)
     two = book.span(one.next_sentence, n_words) if one else None
     if one is None or two is None or _crosses(book, first, two.next_sentence):
@@ -144,10 +146,7 @@ def _scenes(book: EvalBook, family: Family, first: int, n_words: int) -> tuple[s
     return book.slice(one), book.slice(two)
 
 
-def _continued(book: EvalBook, family: Family, first: int, sizes: Sizes) -> tuple[str, str] | None:
-    if family.cut == "word":
-        context, gold = book.exact(first, sizes.context), book.exact(first, sizes.option, skip=sizes.context)
-        return None if context is None or gold is None else (context, gold)
+def _continued(book: EvalBook, first: int, sizes: Sizes) -> tuple[str, str] | None:
     span = book.span(first, sizes.context)
     text = book.exact(span.next_sentence, sizes.option) if span else None
     if span is None or text is None or _crosses(book, first, span.next_sentence + 1):
@@ -183,21 +182,20 @@ def _like(
 ) -> list[str]:
     """Return pieces of the same book outside `avoid`, those first that share with `context` what `gold` shares.
 
-    The easy kind (cut after any word) is compared by names only: other known words may tell it. The hard kind is
-    compared by all words, with pieces that share more before those that share less.
+    The easy kind is compared by names only: other known words may tell it. The hard kind is compared by all words,
+    with pieces that share more before those that share less.
     """
-    easy = family.cut == "word"
+    easy = family.alike == "names"
     known = _shared_kind(context, easy)
     wanted = len(known & _shared_kind(gold, easy))
     pieces: list[tuple[float, str]] = []
     used = [avoid]
     for index in rng.integers(0, len(book.starts), size=_TRIES if easy else _MANY_TRIES):
-        skip = int(rng.integers(1, _MAX_SKIP)) if easy else 0
-        piece = book.exact(int(index), n_words, skip)
+        piece = book.exact(int(index), n_words)
         if piece is None or piece == gold:
             continue
         start = book.starts[int(index)]
-        end = start + 2 * _MAX_SKIP * skip + len(piece)  # words have fewer letters than twice that
+        end = start + len(piece)
         if any(start < high and end > low for low, high in used):
             continue
         used.append((start, end))
@@ -210,10 +208,15 @@ def _shared_kind(text: str, names_only: bool) -> set[str]:
     return set(_capitals(text)) if names_only else set(_WORD.findall(text.lower()))
 
 
-def _elsewhere(book: EvalBook, avoid: tuple[int, int], true: str, after: str, rng: np.random.Generator) -> str | None:
-    """Return a passage outside `avoid`, about as long as the true one, that shares as many words with what follows."""
-    later = _shared_kind(after, False)
-    wanted, n_words = len(later & _shared_kind(true, False)), len(true.split())
+def _elsewhere(
+    book: EvalBook, avoid: tuple[int, int], true: str, after: str, names_only: bool, rng: np.random.Generator
+) -> str | None:
+    """Return a passage outside `avoid`, about as long as the true one, that shares as many words with what follows.
+
+    With `names_only` names are compared, and no other words.
+    """
+    later = _shared_kind(after, names_only)
+    wanted, n_words = len(later & _shared_kind(true, names_only)), len(true.split())
     more = 0.5 * float(rng.integers(2))  # so that what shares most is right as often as wrong
     best: tuple[float, str] | None = None
     for index in rng.integers(0, len(book.starts), size=_MANY_TRIES):
@@ -224,7 +227,7 @@ def _elsewhere(book: EvalBook, avoid: tuple[int, int], true: str, after: str, rn
         longer = len(text.split()) / n_words - 1
         if abs(longer) > _LONGER - 1:
             continue
-        far = abs(len(later & _shared_kind(text, False)) - wanted - more)
+        far = abs(len(later & _shared_kind(text, names_only)) - wanted - more)
         if best is None or far < best[0]:
             best = (far, text)
         if far < 1:

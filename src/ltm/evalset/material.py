@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ltm.evalset.frames import PEOPLE, PLACES, THINGS, WORDS, Frame, slots_of
+from ltm.evalset.frames import GENDER, NUMBER, PEOPLE, PLACES, THINGS, WORDS, Frame, slots_of
 from ltm.evalset.language import Language, Noun
 from ltm.store import fingerprint
 
@@ -43,6 +43,10 @@ class Material:
         self.things = _seen(language.things, taken, lambda noun: noun.nom)
         self.places = _seen(language.places, taken, lambda noun: noun.nom)
         self.kinds = {kind: _seen(words, taken, str) for kind, words in language.kinds.items()}
+        self.pairs = {
+            slots: _seen(pairs, taken, lambda pair: pair[0].nom)
+            for slots, pairs in ((GENDER, language.gender_pairs), (NUMBER, language.number_pairs))
+        }
         self.words = list(dict.fromkeys(word for words in self.kinds.values() for word in words))
 
     def usable(self, frame: Frame) -> bool:
@@ -53,6 +57,7 @@ class Material:
             or (used & set(THINGS) and len(self.things) < 4)
             or (used & set(PLACES) and len(self.places) < 2)
             or (used & set(WORDS) and len(self.words) < 8)
+            or any(used & set(slots) and len(pairs) < 4 for slots, pairs in self.pairs.items())
         )
 
     def draw(self, frame: Frame, rng: np.random.Generator) -> dict[str, Entry]:
@@ -63,6 +68,8 @@ class Material:
             genders = sorted(self.names)
             first = genders[int(rng.integers(len(genders)))]
             other = next((g for g in genders if g != first), first) if frame.people == "mixed" else first
+            if used & set(GENDER):  # a title says the gender, the name must not
+                first = other = "m"
             filling.update(zip(PEOPLE, self.people((first, other, first), rng), strict=True))
         if used & set(THINGS):
             filling.update((slot, _entry(noun)) for slot, noun in zip(THINGS, pick(self.things, 3, rng), strict=True))
@@ -72,6 +79,12 @@ class Material:
             filling.update(
                 (slot, ("n", {"nom": word})) for slot, word in zip(WORDS, pick(self.words, 4, rng), strict=True)
             )
+        for slots, codes in ((GENDER, "mf"), (NUMBER, "sp")):
+            if used & set(slots):
+                both = [
+                    (code, noun.forms()) for code, noun in zip(codes, pick(self.pairs[slots], 1, rng)[0], strict=True)
+                ]
+                filling.update(zip(slots, both[:: -1 if rng.integers(2) else 1], strict=True))
         return filling
 
     def people(self, genders: Sequence[str], rng: np.random.Generator, avoid: Collection[str] = ()) -> list[Entry]:

@@ -159,15 +159,15 @@ class EvalBook:
                 best = index
         return Span(self.starts[first], self.ends[best - 1], best) if best > first else None
 
-    def exact(self, first: int, n_words: int, skip: int = 0) -> str | None:
-        """Return exactly `n_words` words, `skip` words after the beginning of a sentence.
+    def exact(self, first: int, n_words: int) -> str | None:
+        """Return exactly `n_words` words from the beginning of a sentence.
 
         Returns None where no sentence begins, or where the chapter ends before.
         """
         if first >= len(self.starts) or not self.opens[first]:
             return None
         stop = self.ends[self._chapter_end(first) - 1]
-        words = islice(_WORD.finditer(self.text, self.starts[first], stop), skip, skip + n_words)
+        words = islice(_WORD.finditer(self.text, self.starts[first], stop), n_words)
         bounds = [match.span() for match in words]
         return self.text[bounds[0][0] : bounds[-1][1]] if len(bounds) == n_words else None
 

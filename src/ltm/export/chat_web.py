@@ -1,34 +1,26 @@
-"""Talk to models on one page of this machine: bound to 127.0.0.1, behind a token, nothing loaded from elsewhere.
+"""Talk to models on one page of this machine, behind a token (`ltm.loopback`); nothing is loaded from elsewhere.
 
-The token stands in the address that is printed, then travels in a header that other sites cannot set; a cookie for this
-page alone lets it be loaded again. A foreign `Host` is refused too (else a name that points here could read the page).
-Pieces of answers come as lines of JSON.
+Calls bring the token in a header that other sites cannot set. Pieces of answers come as lines of JSON.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hmac
 import json
 import secrets
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import urlparse
 
 from ltm.errors import InputError, LtmError
 from ltm.export.conversation import Conversation
+from ltm.loopback import Answering, Loopback
 
-HOST = "127.0.0.1"
 _LARGEST_BODY_BYTES = 1 << 20
-_PORTS_TRIED = 50
 
 
-class ChatServer:
+class ChatServer(Loopback):
     """The page and what answers it.
 
     Args:
@@ -41,35 +33,14 @@ class ChatServer:
 
     def __init__(self, conversation: Conversation, port: int) -> None:
         self.conversation = conversation
-        self.token = secrets.token_urlsafe(24)
         self.lock = threading.Lock()  # one answer at a time: models remember what they read
         self.stopped = threading.Event()
-        handler = type("Handler", (_Handler,), {"chat": self})
-        try:
-            self._server = _Server((HOST, port), handler)
-        except (OSError, OverflowError) as error:
-            raise _port_error(port, error) from None
-        self.port = int(self._server.server_address[1])
-
-    @property
-    def address(self) -> str:
-        """Where the page is, with the token."""
-        return f"http://{HOST}:{self.port}/?token={self.token}"
-
-    def serve(self) -> None:
-        """Answer until interrupted."""
-        with contextlib.suppress(KeyboardInterrupt):
-            self._server.serve_forever(poll_interval=0.2)
-        self.close()
+        super().__init__(_Handler, port)
 
     def close(self) -> None:
         """Stop answers, and free the port."""
         self.stopped.set()
-        self._server.server_close()
-
-    def shutdown(self) -> None:
-        """End `serve` from another thread."""
-        self._server.shutdown()
+        super().close()
 
     def page(self, nonce: str) -> bytes:
         """Return the page."""
@@ -116,40 +87,25 @@ class ChatServer:
                 yield {**row, "piece": piece}
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = False  # a port that another program listens on is busy
-
-    def handle_error(self, *_: Any) -> None:
-        """Say nothing: a browser that goes away is no error."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    chat: ChatServer
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "ltm", ""
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing: addresses hold the token."""
+class _Handler(Answering):
+    owner: ChatServer
+    printed_by = "ltm chat --web"
+    cookie_prefix = "ltm_chat"
 
     def do_GET(self) -> None:
         """Give the page to whoever has the token."""
-        address = urlparse(self.path)
-        token = (parse_qs(address.query).get("token") or [""])[0]
-        if not self._is_ours() or not (self._knows(token) or self._knows(self._cookie())):
-            self._json(403, {"error": "open the address that `ltm chat --web` printed: it holds a token"})
+        if not self.is_let_in():
             return
-        if address.path != "/":
-            self._json(404, {"error": "there is only one page"})
+        if urlparse(self.path).path != "/":
+            self.reply_json(404, {"error": "there is only one page"})
             return
         nonce = secrets.token_urlsafe(16)
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
-        cookie = f"{self._cookie_name()}={self.chat.token}; HttpOnly; SameSite=Strict; Path=/"
-        more = {"Content-Security-Policy": policy, "Set-Cookie": cookie}
-        self._send(200, "text/html; charset=utf-8", self.chat.page(nonce), more)
+        more = {"Content-Security-Policy": policy, "Set-Cookie": self.cookie_to_set()}
+        self.reply(200, "text/html; charset=utf-8", self.owner.page(nonce), more)
 
     def do_POST(self) -> None:
         """Answer what the page asks."""
@@ -157,55 +113,55 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             return
         calls: dict[str, Callable[[], Any]] = {
-            "/api/about": self.chat.about,
+            "/api/about": self.owner.about,
             "/api/stop": self._stop,
             "/api/reset": self._reset,
         }
         if self.path == "/api/say":
             self._say(body)
         elif self.path in calls:
-            self._json(200, calls[self.path]())
+            self.reply_json(200, calls[self.path]())
         else:
-            self._json(404, {"error": "there is no such call"})
+            self.reply_json(404, {"error": "there is no such call"})
 
     def _say(self, body: dict[str, Any]) -> None:
-        if not self.chat.lock.acquire(timeout=2.0):
-            self._json(409, {"error": "another answer is still being written; stop it with Esc"})
+        if not self.owner.lock.acquire(timeout=2.0):
+            self.reply_json(409, {"error": "another answer is still being written; stop it with Esc"})
             return
         try:
-            rows = self.chat.say(body)
+            rows = self.owner.say(body)
             self.send_response(200)
-            self._headers("application/x-ndjson", {"Transfer-Encoding": "chunked"})
+            self.reply_headers("application/x-ndjson", {"Transfer-Encoding": "chunked"})
             for row in rows:
                 self._chunk(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             self._chunk(b"")
         except LtmError as error:
-            self._json(400, {"error": str(error)})
+            self.reply_json(400, {"error": str(error)})
         except (BrokenPipeError, ConnectionResetError):
-            self.chat.stopped.set()
+            self.owner.stopped.set()
             self.close_connection = True
         finally:
-            self.chat.lock.release()
+            self.owner.lock.release()
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.flush()
 
     def _stop(self) -> dict[str, Any]:
-        self.chat.stopped.set()
+        self.owner.stopped.set()
         return {}
 
     def _reset(self) -> dict[str, Any]:
-        self.chat.stopped.set()
-        with self.chat.lock:
-            self.chat.conversation.reset()
+        self.owner.stopped.set()
+        with self.owner.lock:
+            self.owner.conversation.reset()
         return {}
 
     def _body(self) -> dict[str, Any] | None:
         """Return the body of a call that is allowed; else None, and the answer is given."""
-        if not self._is_ours() or not self._knows(self.headers.get("x-ltm-token", "")):
+        if not self.is_ours() or not self.knows(self.headers.get("x-ltm-token", "")):
             self.close_connection = True
-            self._json(403, {"error": "the token is missing or wrong"})
+            self.reply_json(403, {"error": "the token is missing or wrong"})
             return None
         try:
             size = int(self.headers.get("content-length") or 0)
@@ -216,56 +172,6 @@ class _Handler(BaseHTTPRequestHandler):
                 raise ValueError
         except ValueError:
             self.close_connection = True
-            self._json(400, {"error": "the call is damaged or too long"})
+            self.reply_json(400, {"error": "the call is damaged or too long"})
             return None
         return value
-
-    def _knows(self, token: str) -> bool:
-        return hmac.compare_digest(token.encode(), self.chat.token.encode())
-
-    def _cookie_name(self) -> str:
-        return f"ltm_chat_{self.chat.port}"  # cookies are shared by all ports
-
-    def _cookie(self) -> str:
-        """Return the token of the cookie; empty where there is none."""
-        for part in self.headers.get("cookie", "").split(";"):
-            name, _, value = part.strip().partition("=")
-            if name == self._cookie_name():
-                return value
-        return ""
-
-    def _is_ours(self) -> bool:
-        return self.headers.get("host", "") in (f"{HOST}:{self.chat.port}", f"localhost:{self.chat.port}")
-
-    def _json(self, code: int, value: Any) -> None:
-        self._send(code, "application/json", json.dumps(value, ensure_ascii=False).encode(), {})
-
-    def _send(self, code: int, kind: str, data: bytes, more: dict[str, str]) -> None:
-        self.send_response(code)
-        self._headers(kind, {"Content-Length": str(len(data)), **more})
-        self.wfile.write(data)
-
-    def _headers(self, kind: str, more: dict[str, str]) -> None:
-        fixed = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-        fixed |= {"Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"}
-        for name, value in {"Content-Type": kind, **fixed, **more}.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-
-def _port_error(port: int, error: Exception) -> InputError:
-    if isinstance(error, OverflowError) or not 0 <= port <= 65535:
-        return InputError(f"{port} is no port", "nearest: 0 (any free one), or 1024 to 65535")
-    reason = "is in use" if getattr(error, "errno", None) == errno.EADDRINUSE else f"cannot be used ({error})"
-    return InputError(f"port {port} {reason}", f"nearest that is free: --port {_nearest_free(port)}")
-
-
-def _nearest_free(port: int) -> int:
-    for other in range(max(1024, port + 1), min(65535, max(1024, port) + _PORTS_TRIED)):
-        with socket.socket() as trial:
-            try:
-                trial.bind((HOST, other))
-            except OSError:
-                continue
-            return other
-    return 0

@@ -6,8 +6,9 @@ make up p (Holtzman et al. 2020). The same seed gives the same text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -51,22 +52,48 @@ class Sampling:
         return self
 
 
+class Reader(Protocol):
+    """A model that remembers what it has read."""
+
+    block_size: int
+
+    def read(self, tokens: Sequence[int], known: int) -> Tensor:
+        """Return the logits of the token that follows the last, shape (V,); the first `known` were read before."""
+
+
+class OwnReader:
+    """A model of this project's decoder.
+
+    Args:
+        model: In evaluation mode.
+    """
+
+    def __init__(self, model: GPT) -> None:
+        self.model, self.block_size = model, model.config.block_size
+        self._memory = Memory(model)
+        self._device = model.embed.weight.device
+
+    def read(self, tokens: Sequence[int], known: int) -> Tensor:
+        """Return the logits of the token that follows the last."""
+        self._memory.cut(known)
+        return read(self.model, torch.tensor(tokens[known:], device=self._device), self._memory)
+
+
 class Writer:
     """A model that goes on with texts; what two texts begin with in common is read once.
 
     Args:
-        model: In evaluation mode.
+        reader: The model.
         tokenizer: The one that it was trained with.
-        marked: Whether prompts are made by a template, whose special tokens stand for themselves.
+        marked: Whether prompts are made by a template: they are whole, and special tokens in them stand for themselves.
+        ends: Tokens that end a text, beside the start mark of the next one.
     """
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, marked: bool = False) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self._encode = tokenizer.encode_marked if marked else tokenizer.encode
-        self.block_size = model.config.block_size
-        self._memory = Memory(model)
+    def __init__(self, reader: Reader, tokenizer: Tokenizer, marked: bool = False, ends: Collection[int] = ()) -> None:
+        self.reader, self.tokenizer, self.marked = reader, tokenizer, marked
+        self.block_size = reader.block_size
+        self._ends = {tokenizer.bos_id, *ends}
         self._read: list[int] = []
-        self._device = model.embed.weight.device
 
     def go_on(self, prompt: str, sampling: Sampling, stopped: Callable[[], bool] = lambda: False) -> Iterator[str]:
         """Yield pieces of text as they are made, until the model ends the text, the limit, or `stopped`.
@@ -76,12 +103,14 @@ class Writer:
         """
         generator = torch.Generator().manual_seed(sampling.seed)
         room = max(1, self.block_size - max(1, min(sampling.max_tokens, self.block_size // 2)))
-        tokens = [self.tokenizer.bos_id, *self._encode(prompt)][-room:]
+        tokenizer = self.tokenizer
+        tokens = tokenizer.encode_marked(prompt) if self.marked else [tokenizer.bos_id, *tokenizer.encode(prompt)]
+        tokens = tokens[-room:]
         letters = _Letters(self.tokenizer)
         logits_V = self._fill(tokens)
         for _ in range(sampling.max_tokens):
             token = choose(logits_V, sampling, tokens, generator)
-            if token == self.tokenizer.bos_id or stopped():
+            if token in self._ends or stopped():
                 break
             tokens.append(token)
             if piece := letters.add(token):
@@ -98,9 +127,8 @@ class Writer:
         limit = min(len(tokens) - 1, len(self._read))  # the last token is always read: its logits are wanted
         while common < limit and tokens[common] == self._read[common]:
             common += 1
-        self._memory.cut(common)
         self._read = list(tokens)
-        return read(self.model, torch.tensor(tokens[common:], device=self._device), self._memory)
+        return self.reader.read(tokens, common)
 
 
 def choose(logits_V: Tensor, sampling: Sampling, before: Sequence[int], generator: torch.Generator) -> int:

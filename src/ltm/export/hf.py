@@ -23,8 +23,9 @@ from torch import nn
 
 from ltm.errors import InputError, StoreError
 from ltm.export.shapes import from_hf_config, to_hf_config
-from ltm.export.stored import CONFIG, WEIGHTS, StoredTensors, open_tensors, read_config
+from ltm.export.stored import WEIGHTS, StoredTensors, open_tensors
 from ltm.export.tensors import HEAD, PREFIX, check_tensors, fill, is_buffer, to_hf_tensors
+from ltm.model.base import CONFIG, read_config
 from ltm.model.gpt import GPT
 from ltm.model.sizes import ModelConfig
 from ltm.store import store_error, write_text
@@ -33,7 +34,7 @@ from ltm.tokens.tokenizer import BOS, Tokenizer
 _LONGEST_BLOCK_TOKENS = 1 << 20  # the angles of all positions are kept in memory
 
 
-def export_hf(model: GPT, tokenizer: Tokenizer | None, folder: Path, readme: str = "") -> None:
+def export_hf(model: GPT, tokenizer: Tokenizer | None, folder: Path, readme: str = "", chat_template: str = "") -> None:
     """Write a model as a Hugging Face folder, whole: it appears when all of its files stand.
 
     Args:
@@ -41,6 +42,7 @@ def export_hf(model: GPT, tokenizer: Tokenizer | None, folder: Path, readme: str
         tokenizer: The tokenizer that it was trained with; None writes a folder without one.
         folder: The folder to be made.
         readme: Text of `README.md`; empty writes none.
+        chat_template: How it was asked when it was tuned on conversations; empty = it was not.
 
     Raises:
         InputError: the folder exists, the tokenizer does not fit the model, or Hugging Face has no such model.
@@ -55,13 +57,13 @@ def export_hf(model: GPT, tokenizer: Tokenizer | None, folder: Path, readme: str
     bos_id = None if tokenizer is None else tokenizer.bos_id
     values = to_hf_config(config, _norm_eps(model), bos_id)
     with whole_folder(folder) as temporary:
-        _write_json(temporary / CONFIG, values)
-        _write_json(temporary / "generation_config.json", _generation_values(bos_id))
+        write_json(temporary / CONFIG, values)
+        write_json(temporary / "generation_config.json", _generation_values(bos_id))
         save_file(to_hf_tensors(model), temporary / WEIGHTS, {"format": "pt"})
         (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode & 0o777)  # safetensors lets only its owner read
         if tokenizer is not None:
             write_text(temporary / "tokenizer.json", tokenizer.to_json())
-            _write_json(temporary / "tokenizer_config.json", _tokenizer_values(config.block_size))
+            write_json(temporary / "tokenizer_config.json", tokenizer_values(config.block_size, chat_template))
         if readme:
             write_text(temporary / "README.md", readme)
 
@@ -136,8 +138,9 @@ def _generation_values(bos_id: int | None) -> dict[str, Any]:
     return {"bos_token_id": bos_id, "eos_token_id": bos_id, "pad_token_id": bos_id}
 
 
-def _tokenizer_values(block_size: int) -> dict[str, Any]:
-    return {
+def tokenizer_values(block_size: int, chat_template: str = "") -> dict[str, Any]:
+    """Return the `tokenizer_config.json` of a study's own tokenizer."""
+    values: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": BOS,
         "eos_token": BOS,
@@ -147,9 +150,13 @@ def _tokenizer_values(block_size: int) -> dict[str, Any]:
         "clean_up_tokenization_spaces": False,
         "split_special_tokens": True,  # a text that spells the start mark out is still only text
     }
+    if chat_template:  # its own marks must count
+        values |= {"chat_template": chat_template, "split_special_tokens": False}
+    return values
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write an object as people read it."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 

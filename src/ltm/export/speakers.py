@@ -11,20 +11,24 @@ import json
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
-from ltm.dialogue.template import Template, template_of
+import torch
+
+from ltm.dialogue.template import Template, own_template, template_in, template_of
 from ltm.errors import InputError, MissingPartError, StoreError
-from ltm.export.generate import Sampling, Writer
+from ltm.export.foreign import is_foreign
+from ltm.export.foreign_reader import LONGEST_TOKENS
+from ltm.export.generate import OwnReader, Reader, Sampling, Writer
 from ltm.export.hf import import_hf
-from ltm.runs import checkpoint
-from ltm.runs.engines.base_model import ADAPTER, MODEL
+from ltm.model.base import OWN_WEIGHTS, PICKLES, read_base, read_config
+from ltm.runs import checkpoint, queue
 from ltm.store import WorkFolder
+from ltm.tokens import adopted
 from ltm.tokens import tokenizer as tokens
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _NO_PICKLE = "convert them to safetensors where you trust them: a pickle can run any program when it is loaded"
-_TUNED = "weights.safetensors"
 Never = Callable[[], bool]
 
 
@@ -114,42 +118,59 @@ def of_run(work: WorkFolder, run_id: str, device: str = "cpu") -> Speaker:
     """Return a run of a study; its tuned weights where it has them.
 
     Raises:
-        InputError: it has no weights, or was trained by an engine that keeps them otherwise.
+        InputError: it has no weights, or its base model is not there.
         StoreError: the weights or the tokenizer are missing or damaged.
     """
     tokenizer = tokens.load(work)
-    tuned = work.path("dialogue", run_id, _TUNED)
-    folder = work.path("runs", run_id)
-    if tuned.is_file():
-        model, _ = checkpoint.load_file(tuned, device)
-        return OwnSpeaker(f"{run_id} (tuned)", Writer(model, tokenizer, marked=True), template_of(work))
-    if any((folder / name).is_dir() for name in (ADAPTER, MODEL)):
-        raise InputError(
-            f"run {run_id} was trained from a base model", "export it (--to hf or gguf) and chat with what comes out"
-        )
-    if not (folder / checkpoint.WEIGHTS).is_file():
-        raise InputError(f"run {run_id} has no weights here", "choose a run whose folder holds weights.safetensors")
-    model, _ = checkpoint.load_model(work, run_id, device)
-    return OwnSpeaker(run_id, Writer(model, tokenizer), None)
+    tuned = work.path("dialogue", run_id, "tuned.json").is_file()
+    name = f"{run_id} (tuned)" if tuned else run_id
+    if is_foreign(work, run_id):
+        return _of_foreign_run(work, run_id, name, tuned, device)
+    weights = work.path("dialogue" if tuned else "runs", run_id, OWN_WEIGHTS)
+    if not weights.is_file():
+        raise InputError(f"run {run_id} has no weights here", f"choose a run whose folder holds {OWN_WEIGHTS}")
+    model, _ = checkpoint.load_file(weights, device)
+    return OwnSpeaker(name, Writer(OwnReader(model), tokenizer, marked=tuned), template_of(work) if tuned else None)
+
+
+def _of_foreign_run(work: WorkFolder, run_id: str, name: str, tuned: bool, device: str) -> Speaker:
+    from ltm.export.foreign_reader import ForeignReader
+    from ltm.runs.engines.start import load_trained
+
+    tokenizer, template = tokens.load(work), template_of(work)
+    asked = tuned or own_template(work)  # a base model that was made for talking still is
+    model = load_trained(work, run_id, device, tuned=tuned, exact=True)
+    section = queue.read_jobs(work)[0].model
+    shape = section.shape(tokenizer.vocab_size)
+    length = shape.block_size if section.base is None else read_base(Path(section.base)).n_positions
+    ends = _ends(model, tokenizer, template.end)
+    writer = Writer(ForeignReader(model, length), tokenizer, asked, ends)
+    return OwnSpeaker(name, writer, template if asked else None)
+
+
+def _ends(model: Any, tokenizer: tokens.Tokenizer, end: str) -> set[int]:
+    """Return the tokens that end a text by what the model, its generation settings and its template say."""
+    ends = {tokenizer.marks[end]} if end in tokenizer.marks else set()
+    for values in (model.config, getattr(model, "generation_config", None)):
+        named = getattr(values, "eos_token_id", None)
+        ends |= {token for token in (named if isinstance(named, list) else [named]) if isinstance(token, int)}
+    return ends
 
 
 def of_path(path: Path, n_threads: int) -> Speaker:
     """Return the model of a GGUF file or a Hugging Face folder.
 
     Raises:
-        InputError: it is a pickle, has no tokenizer, or is a model that this decoder cannot be.
+        InputError: it is a pickle, wants its own code, has no tokenizer, or cannot be loaded.
         MissingPartError: what loads it is not installed.
     """
-    if path.suffix.lower() in _PICKLES:
+    if path.suffix.lower() in PICKLES:
         raise InputError(f"{path} is a pickle: its weights are not loaded", _NO_PICKLE)
     if path.is_file():
         if path.suffix.lower() != ".gguf" and path.read_bytes()[:4] != b"GGUF":
             raise InputError(f"{path} is neither a GGUF file nor a folder", "name a run, a .gguf file or a folder")
         return GgufSpeaker(path, n_threads)
-    if not any(path.glob("*.safetensors")) and any(p for p in path.iterdir() if p.suffix.lower() in _PICKLES):
-        raise InputError(f"{path} holds its weights as a pickle only: they are not loaded", _NO_PICKLE)
-    if not (path / "tokenizer.json").is_file():
-        raise InputError(f"{path} has no tokenizer.json", "put the tokenizer of the model beside its weights")
+    base = read_base(path)
     try:
         tokenizer = tokens.from_folder(path)
     except (StoreError, ValueError) as error:
@@ -157,16 +178,34 @@ def of_path(path: Path, n_threads: int) -> Speaker:
     if tokenizer.bos_id is None:
         raise InputError(f"the tokenizer of {path} names no token that stands before a text", "name its bos_token")
     template = _folder_template(path)
-    return OwnSpeaker(path.name, Writer(import_hf(path), tokenizer, template is not None), template)
+    reader, model = _reader(path, base.n_positions)
+    ends = _ends(model, tokenizer, template.end if template else "")
+    return OwnSpeaker(path.name, Writer(reader, tokenizer, template is not None, ends), template)
+
+
+def _reader(path: Path, n_positions: int) -> tuple[Reader, Any]:
+    """Return the model of a folder: in ltm's own decoder where it can be that, else in transformers."""
+    try:
+        model = import_hf(path, min(n_positions, LONGEST_TOKENS))
+        return OwnReader(model), SimpleNamespace(config=SimpleNamespace(**read_config(path)))
+    except InputError as error:
+        if importlib.util.find_spec("transformers") is None:
+            raise InputError(f"{error.message}; transformers may know it", "pip install 'ltm[hf]'") from None
+    from ltm.export.foreign_reader import ForeignReader
+    from ltm.runs.engines.base_model import load_base
+
+    loaded = load_base(path, torch.float32, "cpu").eval()
+    return ForeignReader(loaded, n_positions), loaded
 
 
 def _folder_template(path: Path) -> Template | None:
     """Return the chat template of a Hugging Face folder; None where it has none that can be read."""
+    beside = path / adopted.CONFIG
     try:
-        source = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
-    except (OSError, ValueError, AttributeError):
+        values = json.loads(adopted.with_template(beside.read_text("utf-8") if beside.is_file() else "{}", path))
+        return template_in(values)
+    except (ValueError, AttributeError):
         return None
-    return Template(source, "", "") if isinstance(source, str) else None
 
 
 def _gguf_text(path: Path, key: str) -> str:

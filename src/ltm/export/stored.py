@@ -1,12 +1,8 @@
-"""Reads a Hugging Face folder: its `config.json`, and its safetensors in one file or in several.
-
-Reads nothing else: a pickle can run any program when it is loaded, and is refused by name.
-"""
+"""The weights of a Hugging Face folder: safetensors in one file or in several; a pickle is refused by name."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,40 +11,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ltm.errors import InputError
+from ltm.model.base import read_json_object, refuse_pickles
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_LARGEST_JSON_BYTES = 64 << 20  # an index of a million tensors is smaller
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _AGAIN = "download or export the folder again"
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the contents of a folder's `config.json`.
-
-    Raises:
-        InputError: it is no folder, or has no such file, or a damaged one.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder", "give a folder with config.json and model.safetensors")
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} has no {CONFIG}", "give a folder that Hugging Face transformers can load")
-    return _read_json(folder / CONFIG)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST_JSON_BYTES:
-            raise InputError(f"{path} is too large to be read: {path.stat().st_size} bytes", _AGAIN)
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise InputError(f"{path} is damaged: not JSON", _AGAIN) from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "check the file's permissions") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} is damaged: not a JSON object", _AGAIN)
-    return value
 
 
 class StoredTensors(Mapping[str, Tensor]):
@@ -104,18 +71,12 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         return _shards(folder)
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise InputError(
-            f"{folder} holds its weights as a pickle ({pickles[0]}), which is never loaded: it can run any program",
-            "ask for safetensors, or convert it where you trust it: "
-            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)",
-        )
+    refuse_pickles(folder)
     raise InputError(f"{folder} has no {WEIGHTS}", "give a folder with config.json and model.safetensors")
 
 
 def _shards(folder: Path) -> list[Path]:
-    places = _read_json(folder / INDEX).get("weight_map")
+    places = read_json_object(folder / INDEX).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise InputError(f"{folder / INDEX} has no weight_map", _AGAIN)
     files = []

@@ -49,13 +49,18 @@ class Branches:
     depth_BT: Tensor  # place of a token in its own text, from 0
     end_BT: Tensor  # a token is seen by the places of its row from its own to this one, exclusive
 
-    def seen(self, window: int) -> Tensor:
-        """Return whether each place sees each, shape (B, 1, T, T)."""
+    def seen(self, window: int, dtype: torch.dtype) -> Tensor:
+        """Return whether each place sees each, shape (B, 1, T, T); on a CPU without a compiler, what to add to scores.
+
+        The fused kernel of a CPU turns a mask of yes and no into such numbers in every layer anew.
+        """
         T = self.end_BT.shape[1]
         place = torch.arange(T, device=self.end_BT.device)
         seen_BTT = (place[:, None] >= place[None, :]) & (place[:, None] < self.end_BT[:, None, :])
         if window:
             seen_BTT &= self.depth_BT[:, :, None] - self.depth_BT[:, None, :] < window
+        if seen_BTT.device.type == "cpu" and not torch.compiler.is_compiling():
+            return torch.zeros(seen_BTT.shape, dtype=dtype).masked_fill_(~seen_BTT, float("-inf"))[:, None]
         return seen_BTT[:, None]
 
 

@@ -18,8 +18,9 @@ from ltm.seal import file_digest
 from ltm.store import cache_folder, fingerprint, read_json, write_json
 
 CONFIG, TOKENIZER, OWN_WEIGHTS = "config.json", "tokenizer.json", "weights.safetensors"
-_LARGEST_JSON_BYTES = 64 << 20
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_LARGEST_JSON_BYTES = 64 << 20  # an index of a million tensors is smaller
+_AGAIN = "download or export the folder again"
 # Licence texts that forbid what a study makes of a model; matched in the README's `license:` line.
 _NO_DERIVATIVES = ("cc-by-nd", "cc-by-nc-nd", "no-derivatives")
 
@@ -67,7 +68,7 @@ def read_base(folder: Path) -> Base:
     Raises:
         InputError: no such folder, or it wants its own code, holds a pickle, lacks weights, a tokenizer or a shape.
     """
-    values = _config(folder)
+    values = read_config(folder)
     if "auto_map" in values:
         raise InputError(
             f"{folder} wants to run its own code (`auto_map` in {CONFIG}), which is never done",
@@ -153,31 +154,59 @@ def identity(folder: Path) -> str:
     return value
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    if not path.is_file():
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the contents of a Hugging Face folder's `config.json`.
+
+    Raises:
+        InputError: it is no folder, or has no such file, or a damaged one.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder", "give a folder with config.json, safetensors and tokenizer.json")
+    if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is no model folder: it has no {CONFIG}", "give a folder that transformers can load")
+    return read_json_object(folder / CONFIG)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file that others have written.
+
+    Raises:
+        InputError: it cannot be read, is too large, or holds something else.
+    """
     try:
         if path.stat().st_size > _LARGEST_JSON_BYTES:
-            raise ValueError("too large")
+            raise InputError(f"{path} is too large to be read: {path.stat().st_size} bytes", _AGAIN)
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise InputError(f"{path} is damaged: not JSON", "download or export the folder again") from None
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise InputError(f"{path} is damaged: not JSON", _AGAIN) from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "check the file's permissions") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} is damaged: not a JSON object", "download or export the folder again")
+        raise InputError(f"{path} is damaged: not a JSON object", _AGAIN)
     return value
 
 
-def _check_weights(folder: Path) -> None:
+def refuse_pickles(folder: Path) -> None:
+    """Refuse a folder whose weights are a pickle: loading one can run any program.
+
+    Raises:
+        InputError: it holds a pickle and no safetensors; says how to convert it.
+    """
     if any(folder.glob("*.safetensors")):
         return
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICKLES)
     if pickles:
         raise InputError(
             f"{folder} holds its weights as a pickle ({pickles[0]}), which is never loaded: it can run any program",
-            "ask for safetensors",
+            "ask for safetensors, or convert it where you trust it: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)",
         )
-    raise InputError(f"{folder} holds no weights in safetensors", "download the folder again")
+
+
+def _check_weights(folder: Path) -> None:
+    refuse_pickles(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder} holds no weights in safetensors", "download the folder again")
 
 
 def _number(folder: Path, values: Mapping[str, Any], *names: str) -> int:

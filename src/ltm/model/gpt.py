@@ -53,7 +53,7 @@ class GPT(nn.Module):
         if self.positions is not None:
             x_BTD = x_BTD + self.positions.weight[depth]
         angles = (self.cos_TC[depth], self.sin_TC[depth])
-        seen = None if branches is None else branches.seen(self.config.window)
+        seen = None if branches is None else branches.seen(self.config.window, x_BTD.dtype)
         for block in self.blocks:
             if self.recompute and self.training:
                 x_BTD = checkpoint(block, x_BTD, angles, documents_BT, use_reentrant=False)

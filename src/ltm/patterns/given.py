@@ -223,7 +223,10 @@ def _table(
 ) -> Table:
     place = {variant_id: i for i, variant_id in enumerate(variants)}
     runs = sorted(called, key=lambda key: (place[key[0]], key[1]))
-    planned = sum(len(variant.init_seeds) for variant in variants.values())
+    scored = {variant_id for variant_id, _ in called}
+    # runs of a confirmation and of losing recipes are scored apart: without scores here they are not missed
+    wanted = (v for v in variants.values() if v.variant_id in scored or not (v.aside or v.round == "confirmation"))
+    planned = sum(len(variant.init_seeds) for variant in wanted)
     if planned > len(runs):
         dropped["planned runs that are missing"] = planned - len(runs)
     used = sorted({place[variant_id] for variant_id, _ in runs})

@@ -50,34 +50,59 @@ _GAPS = {
     "full": ("the full text", "полный текст"),
     "filled": ("gaps filled with more books", "пропуски, заполненные другими книгами"),
 }
-# Known features of books; another name is shown as it is written.
+# Known features of books; another name is shown as it is written, a principal component by its number.
 _FEATURES = {
-    "log_words": ("length", "длина книги"),
-    "mean_sentence_words": ("sentence length", "длина предложений"),
-    "sentence_variation": ("variation of sentence length", "разнообразие длины предложений"),
-    "mean_word_letters": ("word length", "длина слов"),
-    "mean_paragraph_words": ("paragraph length", "длина абзацев"),
-    "rare_word_share": ("rare words", "доля редких слов"),
-    "exclamation_share": ("exclamations", "доля восклицаний"),
-    "connective_share": ("logical connectives", "доля логических связок"),
-    "verse_share": ("verse", "доля стихов"),
-    "flesch": ("ease of reading (Flesch)", "лёгкость чтения (Флеш)"),
-    "mtld": ("richness of words (MTLD)", "богатство словаря (MTLD)"),
+    "comma_rate": ("commas", "запятые"),
+    "common_word_share": ("common words", "частые слова"),
     "compression_ratio": ("incompressibility", "несжимаемость"),
+    "concrete_share": ("things one can touch", "вещи, которые можно потрогать"),
+    "connective_share": ("logical connectives", "доля логических связок"),
+    "dash_rate": ("dashes", "тире"),
     "dialogue_share": ("dialogue", "доля диалога"),
-    "name_density": ("density of names", "плотность имён"),
-    "name_recurrence": ("recurrence of names", "повторяемость имён"),
-    "question_share": ("questions", "доля вопросов"),
+    "eval_similarity": ("likeness to the test books", "сходство с проверочными книгами"),
+    "exclamation_share": ("exclamations", "доля восклицаний"),
     "first_person_share": ("first person", "доля первого лица"),
+    "flesch": ("ease of reading (Flesch)", "лёгкость чтения (Флеш)"),
+    "foreign_share": ("foreign letters", "чужие буквы"),
+    "log_chapter_words": ("chapter length", "длина глав"),
+    "log_words": ("length", "длина книги"),
+    "mean_paragraph_words": ("paragraph length", "длина абзацев"),
+    "mean_sentence_words": ("sentence length", "длина предложений"),
+    "mean_word_letters": ("word length", "длина слов"),
+    "mind_share": ("thoughts and wishes", "мысли и желания"),
+    "motion_share": ("movement", "движение"),
+    "mtld": ("richness of words (MTLD)", "богатство словаря (MTLD)"),
+    "name_density": ("density of names", "плотность имён"),
+    "name_gap": ("distance between mentions of a name", "расстояние между упоминаниями имени"),
+    "name_recurrence": ("recurrence of names", "повторяемость имён"),
+    "name_variety": ("variety of names", "разнообразие имён"),
+    "narrator_share": ("a narrator who says “I”", "рассказ от первого лица"),
+    "novelty": ("text found in no other book", "текст, которого нет в других книгах"),
     "number_share": ("numbers", "доля чисел"),
     "past_tense_share": ("past tense", "доля прошедшего времени"),
+    "perception_share": ("seeing and hearing", "зрение и слух"),
+    "question_share": ("questions", "доля вопросов"),
+    "rare_word_share": ("rare words", "доля редких слов"),
+    "second_person_share": ("second person", "второе лицо"),
+    "semicolon_rate": ("semicolons and colons", "точки с запятой и двоеточия"),
+    "sentence_variation": ("variation of sentence length", "разнообразие длины предложений"),
+    "speech_share": ("words of speaking", "слова о речи"),
+    "third_person_share": ("third person", "третье лицо"),
+    "time_share": ("words of time", "слова о времени"),
+    "unique_share": ("text of its own", "собственный текст"),
+    "verse_share": ("verse", "доля стихов"),
+    "word_entropy": ("unpredictability of words", "непредсказуемость слов"),
 }
+_VECTOR = "vector_"
 _TABLES = {"ability": _ABILITIES, "unit": _UNITS, "order": _ORDERS, "gap": _GAPS, "feature": _FEATURES}
 
 
 def term(table: str, name: str, language: Language) -> str:
     """Return the name of an ability, unit, order, gap or feature as people read it."""
     pair = _TABLES[table].get(name)
+    number_of = name.removeprefix(_VECTOR)
+    if table == "feature" and name.startswith(_VECTOR) and number_of.isdecimal():
+        return f"{'direction of meaning' if language == 'en' else 'направление смысла'} {int(number_of)}"
     if pair is None:
         return name.replace("_", " ")
     return pair[0] if language == "en" else pair[1]

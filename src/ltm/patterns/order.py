@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ltm.patterns import mixed
 from ltm.patterns.books import Contrast, set_contrasts
@@ -33,6 +35,9 @@ BEFORE, ADJACENCY = " before ", "adjacency"
 _RANDOM = ("random", "reverse")
 _GRID = 1000  # points of the stream at which weights of positions are compared
 _MIN_BETWEEN_SETS = 20  # sets whose random orders are compared with each other
+_STANDS_OUT = 0.05  # p over the number of terms, from which a term is fixed beside the others
+_MOST_FIXED = 12
+_SAME = 0.1  # share of a term's information that is its own, below which it is not told from those that are fixed
 _TINY = 1e-9
 
 
@@ -229,13 +234,69 @@ def _of_doses(
 
 
 def beside_each_other(found: Sequence[Estimate], terms: mixed.RunTerms) -> list[Estimate]:
-    """Return each term with the others random beside it.
+    """Return each term with the others beside it: those that stand out by themselves fixed, the rest random.
 
-    Features of books go together, so what one of them does late would be claimed for all its kin. Where the others do
-    nothing their variance is estimated as zero, and the single estimates and their exact p-values stay as they are.
+    Features of books go together, so what one of them does late would be claimed for all its kin. Random effects alone
+    leave a part of a strong one to its kin, so the strongest is fixed, then the strongest beside it, while one stands
+    out (forward selection at the Bonferroni level). What is nearly the same as a fixed term is not told from it. Where
+    the others do nothing their variance is estimated as zero, and the single estimates and their exact p-values stay.
     """
     from dataclasses import replace
 
+    alone = _among_random(terms)
+    if alone.ratio == 0.0:
+        return list(found)
+    fixed: list[int] = []
+    now = alone
+    while len(fixed) < _MOST_FIXED:
+        p = np.where(now.told, now.p, 1.0)
+        p[fixed] = 1.0
+        best = int(np.argmin(p))
+        if p[best] > _STANDS_OUT / len(found):
+            break
+        fixed.append(best)
+        now = _among_random(_given(terms, fixed))
+    made = []
+    for k, e in enumerate(found):
+        own = _among_random(_given(terms, [j for j in fixed if j != k])) if k in fixed else now
+        low, high = interval(own.estimate[k], own.se[k], own.df)
+        row = (float(own.estimate[k]), float(own.se[k]), float(low), float(high), float(own.p[k]))
+        made.append(
+            replace(e, estimate=row[0], se=row[1], low=row[2], high=row[3], p=row[4], shrunk=row[0])
+            if own.told[k]
+            else replace(e, p=1.0, shrunk=0.0)
+        )
+    return made
+
+
+class _Beside(NamedTuple):
+    """Each term with all others random beside it."""
+
+    estimate: Floats
+    se: Floats
+    p: Floats
+    told: npt.NDArray[np.bool_]  # whether enough of the term is left beside those that are fixed
+    ratio: float  # variance of the others to that of the noise
+    df: float
+
+
+def _given(terms: mixed.RunTerms, fixed: Sequence[int]) -> mixed.RunTerms:
+    """Return the equations of all terms with some fixed beside them; those of the fixed ones are empty."""
+    if not fixed:
+        return terms
+    at = np.array(fixed)
+    known = np.linalg.solve(terms.information[np.ix_(at, at)], np.column_stack([terms.information[at], terms.pull[at]]))
+    information = terms.information - terms.information[:, at] @ known[:, :-1]
+    pull = terms.pull - terms.information[:, at] @ known[:, -1]
+    information[at], information[:, at], pull[at] = 0.0, 0.0, 0.0
+    left = max(terms.squares - float(terms.pull[at] @ known[:, -1]), 1e-300)
+    was = np.diag(terms.information)
+    same = np.flatnonzero(np.diag(information) < _SAME * was)  # nearly a sum of the fixed ones
+    information[same], information[:, same], pull[same] = 0.0, 0.0, 0.0
+    return mixed.RunTerms((information + information.T) / 2.0, pull, left, max(1.0, terms.df - len(at)))
+
+
+def _among_random(terms: mixed.RunTerms) -> _Beside:
     from scipy.special import stdtr
 
     values, vectors = np.linalg.eigh(terms.information)
@@ -247,21 +308,13 @@ def beside_each_other(found: Sequence[Estimate], terms: mixed.RunTerms) -> list[
         likelihood = -0.5 * (terms.df * np.log(max(left, 1e-300)) + float(np.sum(np.log1p(trial * values))))
         if likelihood > best + 1e-9:
             best, ratio, variance = likelihood, float(trial), left
-    if ratio == 0.0:
-        return list(found)
     weight = 1.0 / (1.0 + ratio * values)
+    told = np.diag(terms.information) > 0.0
     information = np.maximum(np.sum(vectors**2 * (values * weight), axis=1), 1e-12)
-    estimate = vectors @ (rotated * weight) / information
+    estimate = np.where(told, vectors @ (rotated * weight) / information, 0.0)
     se = np.sqrt(variance * np.maximum(1.0 / information - ratio, 1e-12))
-    low, high = interval(estimate, se, terms.df)
-    p = 2.0 * stdtr(terms.df, -np.abs(estimate / se))
-    return [
-        replace(
-            e, estimate=float(estimate[k]), se=float(se[k]), low=float(low[k]), high=float(high[k]), p=float(p[k]),
-            shrunk=float(estimate[k]),
-        )
-        for k, e in enumerate(found)
-    ]  # fmt: skip
+    p = np.where(told, 2.0 * stdtr(terms.df, -np.abs(estimate / se)), 1.0)
+    return _Beside(estimate, se, p, told, ratio, terms.df)
 
 
 def _parts(groups: Sequence[Sequence[int]], dose: Floats) -> tuple[Part, ...]:

@@ -57,7 +57,7 @@ def simulate(planted: Planted, seed: int) -> Rows:
     rng = np.random.default_rng(seed)
     books = _books(planted, rng)
     variants = list(_variants(planted, sorted(books), rng))
-    runs = [_run(variant, init_seed) for variant in variants for init_seed in variant.init_seeds]
+    runs = [run_row(variant, init_seed) for variant in variants for init_seed in variant.init_seeds]
     by_id = {variant.variant_id: variant for variant in variants}
     means = {variant.variant_id: true_mean(planted, books, variant) for variant in variants}
     measures = []
@@ -68,8 +68,8 @@ def simulate(planted: Planted, seed: int) -> Rows:
             variant = by_id[run.variant_id]
             luck = block_luck.setdefault((variant.block, run.init_seed), planted.block_sd * rng.standard_normal())
             value = means[run.variant_id] + set_luck[variant.set_id] + luck + rng.standard_normal()
-            measures.append(_measure(run.run_id, ability, 0.1 + _SEED_SD * float(value)))
-    reliability = [_reliability(a, a not in planted.not_admitted, len(runs)) for a in planted.abilities]
+            measures.append(measure_row(run.run_id, ability, 0.1 + _SEED_SD * float(value)))
+    reliability = [reliability_row(a, a not in planted.not_admitted, len(runs)) for a in planted.abilities]
     return Rows(variants, runs, measures, reliability, books)
 
 
@@ -167,18 +167,21 @@ def _arms(template: str, rng: np.random.Generator) -> list[tuple[str, str, str, 
     return [base]
 
 
-def _run(variant: Variant, init_seed: int) -> Run:
+def run_row(variant: Variant, init_seed: int) -> Run:
+    """Return the row of a run that was never trained."""
     return Run(
         f"run-{fingerprint([variant.variant_id, init_seed], 12)}", variant.variant_id, init_seed, "planted", 1, 1, 1,
         1.0, 1.0, 0.0, "cpu", "float32", 1.0, [1], [1.0], "", "", "",
     )  # fmt: skip
 
 
-def _measure(run_id: str, ability: str, value: float) -> Measure:
+def measure_row(run_id: str, ability: str, value: float) -> Measure:
+    """Return the row of one family that stands for a whole ability."""
     return Measure(run_id, ability, f"{ability[0].upper()}1", value, float("nan"), value, value, 100)
 
 
-def _reliability(ability: str, admitted: bool, n_runs: int) -> Reliability:
+def reliability_row(ability: str, admitted: bool, n_runs: int) -> Reliability:
+    """Return the row that admits an ability, or says why not."""
     reason = "" if admitted else "split-half 0.31 is below 0.7"
     family = f"{ability[0].upper()}1"
     return Reliability(ability, family, n_runs, 100, 0.1, 0.0, 9.0, 0.7, 0.9, 0.5, 0.4, 0.6, _SEED_SD, admitted, reason)

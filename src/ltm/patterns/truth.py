@@ -173,19 +173,32 @@ def _place_part(layout: Layout, known: Described, kernel: Floats | None, truth: 
     return total
 
 
-def true_effects(variants: Sequence[Variant], context: Context, truth: Truth) -> list[dict[str, Any]]:
-    """Return the planted effects in the words of `ltm patterns`; all that is not named is zero.
+def books_of(truth: Truth, variants: Sequence[Variant], context: Context) -> dict[str, float]:
+    """Return what each book of a design adds, by itself and through the planted features."""
+    layout, own = _with_features(truth, variants, context)
+    return dict(zip(layout.book_ids, own.tolist(), strict=True))
 
-    What a planted feature adds through a book is part of that book's effect.
-    """
+
+def _with_features(truth: Truth, variants: Sequence[Variant], context: Context) -> tuple[Layout, Floats]:
     layout = _layout(variants, [(v, k) for v in variants for k in range(len(v.init_seeds))])
     known = describe(layout.book_ids, context.books, context.clusters)
     own = _of_books(layout, truth)
     size = np.asarray(layout.membership.sum(axis=1))
     for name, effect in truth.features.items():
+        if name not in known.names:
+            raise InputError(f"no feature of the books is called {name}", f"features: {', '.join(known.names)}")
         values = known.values[:, known.names.index(name)]
         means = np.asarray(layout.membership @ values) / size
         own = own + effect * values / float(np.median(size)) / means.std()
+    return layout, own
+
+
+def true_effects(variants: Sequence[Variant], context: Context, truth: Truth) -> list[dict[str, Any]]:
+    """Return the planted effects in the words of `ltm patterns`; all that is not named is zero.
+
+    What a planted feature adds through a book is part of that book's effect.
+    """
+    layout, own = _with_features(truth, variants, context)
     n = len(own)
     against = (own - own.mean()) * n / max(1, n - 1)
     found: list[dict[str, Any]] = [

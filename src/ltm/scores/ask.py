@@ -146,7 +146,7 @@ def _scorer(model: Any, recipe: Recipe, plan: Plan, n_runs: int) -> Scorer:
     key = (str(model.config), device)
     if key not in _scorers:
         settings = hardware.engine_settings(recipe.runs, model.config, recipe.sets.run_tokens)
-        tokens = plan.rows.tokens_RW.size * math.ceil(n_runs / max(1, hardware.n_workers(recipe.runs, device)))
+        tokens = plan.n_input_tokens * math.ceil(n_runs / max(1, hardware.n_workers(recipe.runs, device)))
         long = repays_compiling(device, model.config.n_params, tokens // _TRAINED_OVER_SCORED)
         _scorers.clear()
         _scorers[key] = Scorer(model, compiled=settings.compiled and long)

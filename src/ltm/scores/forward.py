@@ -23,7 +23,7 @@ from ltm.runs.engine import keep_compiled_code
 from ltm.scores.plan import Plan, Rows
 
 _ROWS_AT_ONCE = 1024  # predicted tokens whose logits are held at a time
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}  # on a CPU what fits its cache is faster than large batches
+BATCH_TOKENS = {"cpu": 1024, "cuda": 65_536}  # on a CPU what fits its cache is faster than large batches
 
 
 class Scorer:
@@ -34,12 +34,15 @@ class Scorer:
         compiled: Compile the forward pass; its code is kept for the next worker and study.
     """
 
+    compiled = False
+
     def __init__(self, model: GPT, compiled: bool = False) -> None:
         self.model = model.eval()
         self.device = next(model.parameters()).device
         if self.device.type == "cpu" and model.embed.weight.dtype == torch.float32 and _has_onednn():
             use_onednn(self.model)
         self._hidden: Callable[..., Tensor] = _hidden
+        self.compiled = compiled
         if compiled:
             keep_compiled_code()
             self._hidden = torch.compile(_hidden, dynamic=False)
@@ -58,8 +61,10 @@ class Scorer:
             batch_tokens: Tokens of one forward pass; 0 takes what suits the device.
         """
         result = np.zeros(len(plan.requests))
-        for batch in batches(plan.rows, batch_tokens or _BATCH_TOKENS.get(self.device.type, 16_384)):
-            np.add.at(result, batch.request_N, self.answer(batch))
+        n_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, 16_384)
+        for rows in [plan.rows] if self.compiled else plan.narrow:
+            for batch in batches(rows, n_tokens, self.compiled):
+                np.add.at(result, batch.request_N, self.answer(batch))
         return result
 
     @torch.inference_mode()
@@ -97,14 +102,14 @@ class Batch:
     request_N: NDArray[np.int64]
 
 
-def batches(rows: Rows, batch_tokens: int) -> Iterator[Batch]:
-    """Give the rows of a plan in batches of one shape; the last is filled up with rows that predict nothing."""
+def batches(rows: Rows, batch_tokens: int, same_shape: bool = True) -> Iterator[Batch]:
+    """Give rows in batches; with `same_shape` the last one is filled up with rows that predict nothing."""
     n_rows, width = rows.tokens_RW.shape
     size = max(1, min(batch_tokens // width, n_rows))
     for begin in range(0, n_rows, size):
         stop = min(begin + size, n_rows)
         span = slice(rows.first_R[begin], rows.first_R[stop])
-        lacking = ((0, begin + size - stop), (0, 0))
+        lacking = ((0, begin + size - stop if same_shape else 0), (0, 0))
         inputs = tuple(np.pad(x[begin:stop], lacking) for x in (rows.tokens_RW, rows.depth_RW, rows.end_RW))
         inputs[2][stop - begin :] = np.arange(1, width + 1)
         yield Batch(inputs, rows.place_N[span] - begin * width, rows.target_N[span], rows.request_N[span])

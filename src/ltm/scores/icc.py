@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import fdtri  # scipy.stats takes a second to import
 
 from ltm.records import Variant
 from ltm.scores.rules import Array
@@ -94,8 +94,8 @@ def icc(values: Array, groups: Sequence[str], n_effects: int = 0) -> Icc:
         return Icc(same, same, same, seed_sd, extra)
     f = between / within
     tail = (1 - _CONFIDENCE) / 2
-    f_low = f / float(stats.f.ppf(1 - tail, g - 1, extra))
-    f_high = f * float(stats.f.ppf(1 - tail, extra, g - 1))
+    f_low = f / float(fdtri(g - 1, extra, 1 - tail))
+    f_high = f * float(fdtri(extra, g - 1, 1 - tail))
     low, value, high = (min(1.0, max(0.0, (x - 1) / (x + n0 - 1))) for x in (f_low, f, f_high))
     return Icc(value, low, high, seed_sd, extra)
 

@@ -3,9 +3,10 @@
 A cell's input is <bos> + context + continuation without its last token. Context and continuation are turned into tokens
 apart, so that the boundary is the same for every option, and the continuation carries the white space that joins them.
 Equal cells are one request. The inputs of all requests are sorted, and neighbours that begin alike become one tree of
-tokens (a trie), written depth first into rows of one fixed width: a token sees those before it whose branch it stands
-on. Trees fill the rows by best fit. So every forward pass has the same shape, little of it is padding, and the four
-options of a choice cost their context once.
+tokens (a trie), written depth first into rows: a token sees those before it whose branch it stands on. Trees fill the
+rows by best fit, so that little is padding, and the four options of a choice cost their context once. Rows have one
+width, so that every forward pass has the same shape (for a compiler), or the least width that holds their largest tree
+(without one: attention costs the square of the width).
 
 A context that does not fit the block is cut from the left, and where that may have cut off what the question is about
 (all rules but gain, bits_per_byte) the cell has no answer: its log-probability is NaN. A continuation that does not fit
@@ -19,6 +20,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +59,8 @@ class Rows:
 class Plan:
     """Items as requests; the same for every model with this tokenizer and block size."""
 
-    rows: Rows
+    bos_id: int
+    width: int  # of the widest row in tokens
     requests: list[tuple[Tokens, Tokens]]  # context and continuation
     item_ids: list[str]  # per cell, as all that follow
     cells: Ints
@@ -68,6 +71,16 @@ class Plan:
     lost: NDArray[np.bool_]  # without an answer: the context was cut, and the premise may have gone
     n_cut_contexts: int
     n_cut_continuations: int
+
+    @cached_property
+    def rows(self) -> Rows:
+        """All requests in rows of one width."""
+        return _lay_out(self.requests, self.bos_id, self.width, self.width)[0]
+
+    @cached_property
+    def narrow(self) -> list[Rows]:
+        """All requests in rows that are no wider than they must be, one group for each width."""
+        return _lay_out(self.requests, self.bos_id, self.width, _WIDTH_STEP)
 
     def answers(self, logprobs_Q: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the log-probability of every cell from those of the requests; NaN where a cell has no answer."""
@@ -128,10 +141,10 @@ def make_plan(
             lost = cut and item.rule not in CUT_IS_FINE
             table.append((cell, request, len(text.encode()), len(right), len(left), lost))
     columns = np.array(table, dtype=np.int64).reshape(-1, 6).T.copy()
-    requests = list(wanted)
     return Plan(
-        rows=_lay_out(requests, bos_id, width or -(-block_size // _WIDTH_STEP) * _WIDTH_STEP),
-        requests=requests,
+        bos_id=bos_id,
+        width=width or _up(block_size, _WIDTH_STEP),
+        requests=list(wanted),
         item_ids=item_ids,
         cells=columns[0],
         request_of=columns[1],
@@ -154,18 +167,26 @@ def _refuse_twins(item: Item, cell: int, first: int) -> None:
         )
 
 
-def _lay_out(requests: Sequence[tuple[Tokens, Tokens]], bos_id: int, width: int) -> Rows:
+def _lay_out(requests: Sequence[tuple[Tokens, Tokens]], bos_id: int, width: int, step: int) -> list[Rows]:
+    """Return all requests in rows whose widths are multiples of `step`, one group for each width."""
     inputs = [(bos_id, *left, *right[:-1]) for left, right in requests]
     trees = [_Tree(group, inputs) for group in _groups(inputs, width)]
-    bins = _best_fit([len(tree.tokens) for tree in trees], width)
+    by_width: dict[int, list[list[_Tree]]] = {} if trees else {width: []}
+    for members, wide in _best_fit([len(tree.tokens) for tree in trees], step):
+        by_width.setdefault(wide, []).append([trees[member] for member in members])
+    return [_filled(by_width[wide], wide, requests, bos_id) for wide in sorted(by_width)]
+
+
+def _filled(
+    bins: Sequence[Sequence[_Tree]], width: int, requests: Sequence[tuple[Tokens, Tokens]], bos_id: int
+) -> Rows:
     tokens, depth = (np.zeros((len(bins), width), dtype=np.int64) for _ in range(2))
     tokens += bos_id
     end = np.tile(np.arange(1, width + 1), (len(bins), 1))  # padding sees itself alone
     places, targets, owners, first = [], [], [], [0]
     for row, members in enumerate(bins):
         column = 0
-        for member in members:
-            tree = trees[member]
+        for tree in members:
             span = slice(column, column + len(tree.tokens))
             tokens[row, span], depth[row, span], end[row, span] = tree.tokens, tree.depth, column + tree.end
             for request, path in zip(tree.members, tree.paths, strict=True):
@@ -244,21 +265,28 @@ def _common(one: Tokens, two: Tokens) -> int:
     return low
 
 
-def _best_fit(sizes: Sequence[int], width: int) -> list[list[int]]:
-    """Return which trees share a row: the largest first, each into the row that it fills most nearly."""
-    bins: list[list[int]] = []
+def _best_fit(sizes: Sequence[int], step: int) -> list[tuple[list[int], int]]:
+    """Return which trees share a row, and its width: the largest first, each into the row that it fills most nearly.
+
+    A row is as wide as its first tree, rounded up to a multiple of `step`.
+    """
+    bins: list[tuple[list[int], int]] = []
     room: list[tuple[int, int]] = []  # free tokens and row, ascending
     for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
         at = bisect_left(room, (sizes[index], -1))
         if at < len(room):
             free, row = room.pop(at)
         else:
-            free, row = width, len(bins)
-            bins.append([])
-        bins[row].append(index)
+            free, row = _up(sizes[index], step), len(bins)
+            bins.append(([], free))
+        bins[row][0].append(index)
         left = (free - sizes[index], row)
         room.insert(bisect_left(room, left), left)
     return bins
+
+
+def _up(size: int, step: int) -> int:
+    return -(-size // step) * step
 
 
 def _fitting(text: str, tokens_of: Callable[[str], Tokens], block_size: int, item_id: str) -> str:

@@ -8,8 +8,10 @@ between sets and over the seed), least difference found with 80 % power (2.8 sta
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from ltm.scores.rules import Array
 from ltm.scores.section import ScoresSection
 
 WHOLE_ABILITY = "*"
+CODES = ("too_few_runs", "no_items", "no_family", "untrained", "ngram", "split_half", "icc")
+"""What the gate may find lacking, in the order in which it is told."""
 _RUNS_COMPARED = 4  # of each of two sets, in the least detectable difference
 _POWER_80 = 2.8
 
@@ -81,7 +85,7 @@ class _Family:
     sd: float  # between runs
     icc: Icc
     z_over_ngram: float = math.nan
-    simple: dict[str, float] = field(default_factory=dict)  # accuracy (else value) of the simple models
+    simple: dict[str, Any] = field(default_factory=dict)  # accuracy (else value) of the simple models
 
     @classmethod
     def of(
@@ -123,7 +127,7 @@ def _family_row(family: _Family, gate: ScoresSection, layout: Layout, variants: 
     n_items = int(np.count_nonzero(family.table.weight_RI.sum(0) > 0))
     over_ngram = None if family.table.ability == FLUENCY or "ngram" not in family.simple else family.z_over_ngram
     accuracy = family.table.accuracy()
-    reason = _reason(len(family.values), n_items, family.z, half, family.icc, gate, over_ngram)
+    lacking = _lacking(len(family.values), n_items, family.z, half, family.icc, gate, over_ngram)
     return Reliability(
         ability=family.table.ability,
         family=family.table.family,
@@ -135,8 +139,7 @@ def _family_row(family: _Family, gate: ScoresSection, layout: Layout, variants: 
         accuracy=float(accuracy.mean()) if len(accuracy) else math.nan,
         split_half=half,
         **_of_sets(family.values, family.icc, variants, layout),
-        admitted=not reason,
-        reason=reason,
+        **_gate(lacking),
         metric=family.table.metric,
         z_over_ngram=family.z_over_ngram,
         item_sd=item_sd(family.table),
@@ -144,7 +147,7 @@ def _family_row(family: _Family, gate: ScoresSection, layout: Layout, variants: 
     )
 
 
-def _of_sets(values: Array, of_sets: Icc, variants: Sequence[str], layout: Layout) -> dict[str, float]:
+def _of_sets(values: Array, of_sets: Icc, variants: Sequence[str], layout: Layout) -> dict[str, Any]:
     """Return what says how far sets can be told apart by these values."""
     named: dict[str, list[float]] = {}
     for value, name, base in zip(values.tolist(), variants, layout.base.tolist(), strict=True):
@@ -184,9 +187,9 @@ def _ability_row(
         z = max(together, min(f.z for f in live))  # at least as clear as its least clear family
         half = split_half([f.table for f in live], [f.sd for f in live], layout.cells)
     of_sets = layout.icc(values, variants)
-    reason = _reason(n_runs, n_items, z, half, of_sets, gate)
+    lacking = _lacking(n_runs, n_items, z, half, of_sets, gate)
     if not any_admitted and n_runs >= gate.min_runs:
-        reason = "none of its families can be measured: " + ", ".join(f.table.family for f in families)
+        lacking = {"no_family": (0.0, 1.0)}
     accuracies = [x for x in (float(f.table.accuracy().mean()) for f in families if n_runs) if math.isfinite(x)]
     return Reliability(
         ability=ability,
@@ -199,14 +202,16 @@ def _ability_row(
         accuracy=float(np.mean(accuracies)) if accuracies else math.nan,
         split_half=half,
         **_of_sets(values, of_sets, variants, layout),
-        admitted=not reason,
-        reason=reason,
+        **_gate(lacking, [family.table.family for family in families]),
         metric=families[0].table.metric,
         alpha=alpha([f.values for f in live]),
     )
 
 
-def _reason(
+Lacking = dict[str, tuple[float, float]]  # code -> what was measured, what is needed
+
+
+def _lacking(
     n_runs: int,
     n_items: int,
     z: float,
@@ -214,29 +219,54 @@ def _reason(
     of_sets: Icc,
     gate: ScoresSection,
     over_ngram: float | None = None,
-) -> str:
-    """Return why something is not admitted; empty where it is."""
+) -> Lacking:
+    """Return what keeps something out; empty where it is admitted."""
     if n_runs < gate.min_runs:
-        return f"too few runs to judge ({n_runs} of at least {gate.min_runs})"
+        return {"too_few_runs": (float(n_runs), float(gate.min_runs))}
     if n_items == 0:
-        return "no items"
-    reasons = []
+        return {"no_items": (0.0, 1.0)}
+    found: Lacking = {}
     if not z > gate.min_z:
-        shown = "not measured" if math.isnan(z) else f"{z:.1f}"
-        reasons.append(f"not clearly better than untrained models (z {shown}, needed {gate.min_z:g})")
+        found["untrained"] = (z, gate.min_z)
     if over_ngram is not None and not over_ngram > gate.min_z_over_ngram:
-        shown = "not measured" if math.isnan(over_ngram) else f"{over_ngram:.1f}"
-        reasons.append(
-            f"not clearly better than counting five words in a row (z {shown}, needed {gate.min_z_over_ngram:g})"
-        )
+        found["ngram"] = (over_ngram, gate.min_z_over_ngram)
     if not half >= gate.min_split_half:
-        shown = "not measured" if math.isnan(half) else f"{half:.2f}"
-        reasons.append(
-            f"two halves of the eval set disagree about the runs (split-half {shown}, needed {gate.min_split_half:g})"
-        )
+        found["split_half"] = (half, gate.min_split_half)
     if of_sets.n_extra >= gate.min_replicates and not of_sets.value >= gate.min_icc:
-        reasons.append(f"the seed matters more than the set (ICC {of_sets.value:.2f}, needed {gate.min_icc:g})")
-    return "; ".join(reasons)
+        found["icc"] = (of_sets.value, gate.min_icc)
+    return found
+
+
+_WORDS = {
+    "too_few_runs": "too few runs to judge ({value:.0f} of at least {needed:.0f})",
+    "no_items": "no items",
+    "untrained": "not clearly better than untrained models (z {value:.1f}, needed {needed:g})",
+    "ngram": "not clearly better than counting five words in a row (z {value:.1f}, needed {needed:g})",
+    "split_half": "two halves of the eval set disagree about the runs (split-half {value:.2f}, needed {needed:g})",
+    "icc": "the seed matters more than the set (ICC {value:.2f}, needed {needed:g})",
+}
+
+
+def _in_words(lacking: Lacking, families: Sequence[str] = ()) -> str:
+    """Return what is lacking as an English sentence."""
+    told = []
+    for code, (value, needed) in lacking.items():
+        if code == "no_family":
+            told.append("none of its families can be measured: " + ", ".join(families))
+        else:
+            words = re.sub(r"\{value:[^}]*\}", "not measured", _WORDS[code]) if math.isnan(value) else _WORDS[code]
+            told.append(words.format(value=value, needed=needed))
+    return "; ".join(told)
+
+
+def _gate(lacking: Lacking, families: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the columns of a row that say whether something is admitted, and why not."""
+    return {
+        "admitted": not lacking,
+        "reason": _in_words(lacking, families),
+        "reasons": {code: value for code, (value, _) in lacking.items()},
+        "needed": {code: needed for code, (_, needed) in lacking.items()},
+    }
 
 
 def _above(table: FamilyTable, chance: FamilyTable) -> tuple[float, float]:

@@ -27,7 +27,7 @@ class ScoresSection(Section):
     min_replicates: Annotated[int, Field(ge=1)] = 8
     """Runs beyond the first of their variant that are needed before the ICC is asked for; with fewer it is shown
     but does not decide."""
-    untrained: Annotated[int, Field(ge=1, le=20)] = 3
+    untrained: Annotated[int, Field(ge=1, le=20)] = 6
     """Models with random weights that are scored to measure chance."""
     min_z_over_ngram: Annotated[float, Field(ge=0)] = 2.0
     """How clearly the runs must be better than 5-gram models of the same tokens, in standard errors; not asked of

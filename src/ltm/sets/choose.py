@@ -19,28 +19,40 @@ _PEAK_SWAPS_PER_SET = 40
 _LARGEST_EVENED = 2000  # above this many books pair counts are mostly 0 or 1 and evening them is pointless
 
 
-def incidence(n_sets: int, n_books: int, set_size: int, rng: np.random.Generator) -> BoolArray:
+def incidence(
+    n_sets: int, n_books: int, set_size: int, rng: np.random.Generator, before: BoolArray | None = None
+) -> BoolArray:
     """Return which book stands in which set, shape (n_sets, n_books).
 
     Every row has `set_size` ones; columns differ by at most one.
+
+    Args:
+        n_sets: Sets to draw.
+        n_books: Books to draw from.
+        set_size: Books in a set.
+        rng: The drawing's stream.
+        before: Sets that there are already, shape (m, n_books): columns and pairs are evened together with theirs. The
+            books are then no longer interchangeable, so only rows are permuted at the end.
 
     Raises:
         ValueError: a set would need more books than there are.
     """
     if set_size > n_books:
         raise ValueError(f"a set of {set_size} books cannot be drawn from {n_books}")
-    member = _deal(n_sets, n_books, set_size, rng)
+    there = np.zeros((0, n_books), dtype=np.bool_) if before is None else before
+    member = _deal(n_sets, set_size, rng, there)
     if n_books <= _LARGEST_EVENED and set_size < n_books:
-        _even_pairs(member, rng, _SWAPS_PER_SET * n_sets)
-        _cut_peaks(member, rng, _PEAK_SWAPS_PER_SET * n_sets)
-    rows, columns = rng.permutation(n_sets), rng.permutation(n_books)
-    return member[rows][:, columns]
+        _even_pairs(member, rng, _SWAPS_PER_SET * n_sets, there)
+        _cut_peaks(member, rng, _PEAK_SWAPS_PER_SET * n_sets, there)
+    rows = rng.permutation(n_sets)
+    return member[rows] if len(there) else member[rows][:, rng.permutation(n_books)]
 
 
-def _deal(n_sets: int, n_books: int, set_size: int, rng: np.random.Generator) -> BoolArray:
+def _deal(n_sets: int, set_size: int, rng: np.random.Generator, before: BoolArray) -> BoolArray:
     """Deal books like cards: each set takes the books that were used least, ties broken at random."""
+    n_books = before.shape[1]
     member = np.zeros((n_sets, n_books), dtype=np.bool_)
-    used = np.zeros(n_books, dtype=np.int64)
+    used = before.sum(axis=0, dtype=np.int64)
     for row in range(n_sets):
         order = np.lexsort((rng.random(n_books), used))
         member[row, order[:set_size]] = True
@@ -48,13 +60,18 @@ def _deal(n_sets: int, n_books: int, set_size: int, rng: np.random.Generator) ->
     return member
 
 
-def _even_pairs(member: BoolArray, rng: np.random.Generator, n_swaps: int) -> None:
+def _pairs(member: BoolArray, before: BoolArray) -> IntArray:
+    both = np.concatenate([before, member]).astype(np.float32)  # counts below 2^24 are exact
+    return np.asarray(both.T @ both).astype(np.int64)
+
+
+def _even_pairs(member: BoolArray, rng: np.random.Generator, n_swaps: int, before: BoolArray) -> None:
     """Swap books between two sets while that lowers the sum of squared pair counts; column sums stay."""
     n_sets = len(member)
     if n_sets < 2:
         return
     stands = member.astype(np.int64)
-    pairs = stands.T @ stands
+    pairs = _pairs(member, before)
     for one, two in rng.integers(0, n_sets, size=(n_swaps, 2)):
         difference = stands[one] - stands[two]
         only_one, only_two = np.flatnonzero(difference > 0), np.flatnonzero(difference < 0)
@@ -72,7 +89,7 @@ def _even_pairs(member: BoolArray, rng: np.random.Generator, n_swaps: int) -> No
             stands[row, gone], stands[row, come] = 0, 1
 
 
-def _cut_peaks(member: BoolArray, rng: np.random.Generator, n_swaps: int) -> None:
+def _cut_peaks(member: BoolArray, rng: np.random.Generator, n_swaps: int, before: BoolArray) -> None:
     """Swap books between two sets while that lowers the sum of fourth powers of pair counts about their mean.
 
     Each try takes a set that holds one of the pairs that stand out most, so that tries are not spent where all is even.
@@ -80,7 +97,7 @@ def _cut_peaks(member: BoolArray, rng: np.random.Generator, n_swaps: int) -> Non
     n_sets, n_books = member.shape
     if n_sets < 2 or n_books < 3:
         return
-    pairs = (member.T.astype(np.float32) @ member.astype(np.float32)).astype(np.int64)
+    pairs = _pairs(member, before)
     mean = (pairs.sum() - np.trace(pairs)) / (n_books * (n_books - 1))
     peaks: list[tuple[int, int]] = []
     for _ in range(n_swaps):

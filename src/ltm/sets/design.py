@@ -30,7 +30,7 @@ from ltm.store import fingerprint
 
 DISPERSED_FROM = 1000  # books; below, single books can be told apart and sets are balanced
 BALANCED = "balanced"
-_MAIN_STREAM, _KIND_STREAM, _SEED_STREAM = 0x5E75, 0xC1A5, 0x1417
+_MAIN_STREAM, _KIND_STREAM, _SEED_STREAM, _MORE_STREAM = 0x5E75, 0xC1A5, 0x1417, 0x403E
 _COMMON_SEEDS = 2
 
 
@@ -132,10 +132,33 @@ class Drawer:
             start: Where numbers begin.
             shares: Of the templates, in place of the section's.
         """
-        start, rng = start or Start(), self.stream(round_name)
+        rng = self.stream(round_name)
         templates = Templates(self.section, shares or self.section.shares.model_dump(), in_runs).deal(total, rng)
-        sets = self.sets(len(templates), rng, templates)
-        gaps = deal_gaps(self.section, templates.count("gaps"), rng)
+        return self._blocks(round_name, templates, start or Start(), rng)
+
+    def more(self, there: Sequence[Variant], total: int) -> list[Variant]:
+        """Return the blocks that a design of one round lacks to have `total` variants.
+
+        The blocks that it has stay as they are: templates, books, pairs of books (or kinds), and gaps go on from
+        theirs as evenly as they can.
+        """
+        rng = np.random.default_rng([self.seed, _MAIN_STREAM, _MORE_STREAM, len(there)])
+        section, blocks = self.section, {v.block: v.template for v in there}
+        have = {name: list(blocks.values()).count(name) for name in TEMPLATES}
+        templates = Templates(section, section.shares.model_dump(), False).deal(total, rng, have)
+        return self._blocks("exploration", templates, Start.after(there), rng, there)
+
+    def _blocks(
+        self,
+        round_name: str,
+        templates: Sequence[str],
+        start: Start,
+        rng: np.random.Generator,
+        there: Sequence[Variant] = (),
+    ) -> list[Variant]:
+        sets = self.sets(len(templates), rng, templates, there)
+        levels = {v.block: (v.gap_kind, v.density) for v in there if v.arm == "gap" or v.arm == "filled"}
+        gaps = deal_gaps(self.section, templates.count("gaps"), rng, levels.values())
         orders = deal_orders(self.section, templates.count("order"), rng)
         variants: list[Variant] = []
         set_id = start.set_id
@@ -152,22 +175,37 @@ class Drawer:
             set_id += len({arm.set_id for arm in arms})
         return numbered(variants, start.index)
 
-    def sets(self, count: int, rng: np.random.Generator, templates: Sequence[str] = ()) -> Sets:
+    def sets(
+        self, count: int, rng: np.random.Generator, templates: Sequence[str] = (), there: Sequence[Variant] = ()
+    ) -> Sets:
         """Return the books of some sets, each in random order.
 
         Args:
             count: How many sets.
             rng: The round's stream.
             templates: Of each set; laws are dealt evenly inside every template.
+            there: Variants whose sets there are already: evenness goes on from them.
         """
         size = self.section.books_per_set
+        base = [v for v in there if v.arm == "base"]
+        before = [self.shelf.unit_B[rows] for rows in self._rows_of(base)] if base else []
         if self.cluster_B is None:
-            member = incidence(count, self.shelf.n_units, size, rng)
+            stands = np.zeros((len(before), self.shelf.n_units), dtype=np.bool_)
+            for row, units in enumerate(before):
+                stands[row, units] = True
+            member = incidence(count, self.shelf.n_units, size, rng, stands)
             chosen = [rng.permutation(np.flatnonzero(row)) for row in member]
             return Sets([self._editions(units, rng) for units in chosen], [BALANCED] * count, None)
-        names = self._laws(count, rng, templates)
-        aims = shares(names, int(self.cluster_B.max()) + 1, rng)
-        dealer = Dealer(self.cluster_B[self._unit_rows[0][self._unit_rows[1]]], rng)
+        names, n_kinds = self._laws(count, rng, templates), int(self.cluster_B.max()) + 1
+        kind_U = self.cluster_B[self._unit_rows[0][self._unit_rows[1]]]
+        leaning = [
+            np.bincount(kind_U[units], minlength=n_kinds) / size
+            for units, variant in zip(before, base, strict=True)
+            if variant.law != UNIFORM
+        ]
+        aims = shares(names, n_kinds, rng, np.array(leaning).reshape(-1, n_kinds))
+        used = np.bincount(np.concatenate([*before, np.zeros(0, dtype=np.int64)]), minlength=len(kind_U))
+        dealer = Dealer(kind_U, rng, used)
         drawn = [
             dealer.uniform(size) if name == UNIFORM else dealer.dispersed(aims[row], size)
             for row, name in enumerate(names)

@@ -37,11 +37,20 @@ def law_name(concentration: float) -> str:
     return f"dirichlet {concentration:g}"
 
 
-def shares(names: Sequence[str], n_kinds: int, rng: np.random.Generator) -> Floats:
-    """Return the shares of the kinds that each set aims at, shape (S, C); rows of uniform sets are NaN."""
+def shares(names: Sequence[str], n_kinds: int, rng: np.random.Generator, before_SC: Floats | None = None) -> Floats:
+    """Return the shares of the kinds that each set aims at, shape (S, C); rows of uniform sets are NaN.
+
+    Args:
+        names: The law of each set.
+        n_kinds: Kinds of books.
+        rng: The drawing's stream.
+        before_SC: Shares of dispersed sets that there are already: kinds lead, and meet, evenly together with those.
+    """
     result = np.full((len(names), n_kinds), np.nan)
-    dealt = _Deck(n_kinds, rng)
-    met_CC = np.zeros((n_kinds, n_kinds))  # how much kinds have been together so far
+    earlier = np.zeros((0, n_kinds)) if before_SC is None else before_SC
+    dealt = _Deck(n_kinds, rng, used=np.bincount(earlier.argmax(axis=1), minlength=n_kinds))
+    met_CC = earlier.T @ earlier  # how much kinds have been together so far
+    np.fill_diagonal(met_CC, 0.0)
     for row in rng.permutation(len(names)):
         name = names[row]
         if name == UNIFORM:
@@ -89,17 +98,19 @@ def counts(share_C: Floats, size: int, capacity_C: Ints, rng: np.random.Generato
 class Dealer:
     """Takes units out of kinds like cards: every unit of a kind once before any comes again."""
 
-    def __init__(self, cluster_U: Ints, rng: np.random.Generator) -> None:
+    def __init__(self, cluster_U: Ints, rng: np.random.Generator, used_U: Ints | None = None) -> None:
+        """Make the decks; `used_U`: how often each unit was taken before, the least used come first."""
         self.rng = rng
+        used_U = np.zeros(len(cluster_U), dtype=np.int64) if used_U is None else used_U
         n_kinds = int(cluster_U.max()) + 1
         by_kind = np.argsort(cluster_U, kind="stable")
         bounds = np.searchsorted(cluster_U[by_kind], np.arange(n_kinds + 1))
         self.capacity_C = np.diff(bounds).astype(np.int64)
         self._decks = [
-            _Deck(int(n), rng, by_kind[a : a + n].astype(np.int64))
+            _Deck(int(n), rng, by_kind[a : a + n].astype(np.int64), used_U[by_kind[a : a + n]])
             for a, n in zip(bounds[:-1], self.capacity_C, strict=True)
         ]
-        self._all = _Deck(len(cluster_U), rng)
+        self._all = _Deck(len(cluster_U), rng, used=used_U)
 
     def dispersed(self, share_C: Floats, size: int) -> Ints:
         """Return the units of one set that leans towards kinds."""
@@ -114,9 +125,14 @@ class Dealer:
 class _Deck:
     """Cards in random order, shuffled anew when they are used up; one hand never holds a card twice."""
 
-    def __init__(self, n: int, rng: np.random.Generator, cards: npt.NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, n: int, rng: np.random.Generator, cards: npt.NDArray[np.int64] | None = None, used: Ints | None = None
+    ) -> None:
         self._cards = np.arange(n, dtype=np.int64) if cards is None else cards
         self._rng, self._order, self._next = rng, np.zeros(0, dtype=np.int64), 0
+        if used is not None and used.any():
+            shuffled = rng.permutation(n)
+            self._order = self._cards[shuffled[np.argsort(used[shuffled], kind="stable")]]
 
     def take(self, count: int) -> Ints:
         hand = self._order[self._next : self._next + count]

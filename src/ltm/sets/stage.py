@@ -1,7 +1,8 @@
 """Draw the design of a study and store it so that it can be redrawn exactly.
 
-Reads: `books/catalogue.parquet` (Book). Writes: `sets/variants.parquet` (Variant), `sets/design.json` (seed, settings,
-balance and a hash of every variant), `sets/clusters.parquet` (Cluster) where sets lean towards kinds of books.
+Reads: `books/catalogue.parquet` (Book), `design_steps.json`. Writes: `sets/variants.parquet` (Variant),
+`sets/design.json` (seed, settings, balance and a hash of every variant), `design_steps.json` (which counts the design
+grew through), `sets/clusters.parquet` (Cluster) where sets lean towards kinds of books.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 from ltm.errors import StoreError
 from ltm.progress import Progress
 from ltm.records import Cluster, Variant, schema
+from ltm.sets import steps
 from ltm.sets.design import Drawer
 from ltm.sets.section import SetsSection
 from ltm.sets.shelf import read_ids, read_shelf
 from ltm.store import WorkFolder, fingerprint, read_json, read_rows, write_json, write_rows, write_table
 
-VERSION = 3
+VERSION = 4
 METHOD = 1  # of drawing; together with seed and settings it says what a p-value redraws
 
 
@@ -38,8 +40,18 @@ def build(section: SetsSection, work: WorkFolder, seed: int, progress: Progress)
         LibraryError: there are too few books, or an order needs what no book has.
     """
     drawer = open_drawer(section, work, seed)
-    variants = drawer.blocks("exploration", section.count, in_runs=False)
-    return store(drawer, work, variants, progress)
+    found = steps.growth(section, drawer, work, METHOD)
+    steps.keep(found, work)  # before the sets: a start that is killed now goes on to the same ones
+    made = store(drawer, work, steps.grown(drawer, found.counts), progress, {"counts": found.counts})
+    if len(found.counts) > 1:
+        progress.say(f"sets      the first {found.counts[-2]} variants are those that were there, the others are new")
+    return made
+
+
+def drawn(section: SetsSection, work: WorkFolder, seed: int) -> list[Variant]:
+    """Return the design of a study of one round as `build` would draw it; nothing is written."""
+    drawer = open_drawer(section, work, seed)
+    return steps.grown(drawer, steps.growth(section, drawer, work, METHOD).counts)
 
 
 def open_drawer(section: SetsSection, work: WorkFolder, seed: int) -> Drawer:

@@ -5,7 +5,8 @@ Reads: the `sets` section. Writes: nothing. Everything is dealt like cards: a le
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,17 +53,39 @@ class Templates:
         counts["single"] += total - used
         return counts
 
-    def deal(self, total: int, rng: np.random.Generator) -> list[str]:
-        """Return the template of each block in random order."""
-        counts = self.counts(total)
+    def lacking(self, total: int, there: Mapping[str, int]) -> dict[str, int]:
+        """Return the blocks of each template that a design lacks to have exactly `total` variants or runs.
+
+        Args:
+            total: Variants or runs of the whole design.
+            there: Blocks that it has already.
+        """
+        sizes = self.sizes
+        missing = total - sum(there.get(name, 0) * sizes[name] for name in TEMPLATES)
+        counts = {name: max(0, count - there.get(name, 0)) for name, count in self.counts(total).items()}
+        used = sum(counts[name] * sizes[name] for name in TEMPLATES)
+        for name in ("gaps", "order", "seeds", "single"):
+            while used > missing and counts[name]:
+                counts[name] -= 1
+                used -= sizes[name]
+        counts["single"] += missing - used
+        return counts
+
+    def deal(self, total: int, rng: np.random.Generator, there: Mapping[str, int] | None = None) -> list[str]:
+        """Return the template of each block, beside those that are there, in random order."""
+        counts = self.lacking(total, there or {})
         names = [name for name in TEMPLATES for _ in range(counts[name])]
         return [names[i] for i in rng.permutation(len(names))]
 
 
-def deal_gaps(section: SetsSection, count: int, rng: np.random.Generator) -> Iterator[tuple[str, float]]:
-    """Deal gap kinds and densities evenly: every combination once before any comes again."""
+def deal_gaps(
+    section: SetsSection, count: int, rng: np.random.Generator, there: Iterable[tuple[str, float]] = ()
+) -> Iterator[tuple[str, float]]:
+    """Deal gap kinds and densities evenly: every combination once before any comes again; `there` was dealt before."""
     grid = [(kind, density) for kind in section.gap_kinds for density in section.densities]
-    dealt: list[tuple[str, float]] = []
+    used = Counter(there)
+    rarer = [level for level in grid for _ in range(max(used.values(), default=0) - used[level])]
+    dealt: list[tuple[str, float]] = [rarer[i] for i in rng.permutation(len(rarer))] if rarer else []
     while len(dealt) < count:
         dealt += [grid[i] for i in rng.permutation(len(grid))]
     return iter(dealt[:count])

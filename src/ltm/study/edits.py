@@ -20,7 +20,8 @@ from ltm.errors import InputError, LtmError, StoreError
 from ltm.records import Variant
 from ltm.runs import index, queue
 from ltm.runs.section import WITHOUT_EFFECT
-from ltm.sets.stage import open_drawer, read_variants, used_books
+from ltm.sets import stage as sets_stage
+from ltm.sets.stage import read_variants, used_books
 from ltm.store import WorkFolder, fingerprint, read_json, write_bytes, write_json
 from ltm.study.rounds import Rounds
 from ltm.study.settings import StudySettings, differences
@@ -191,6 +192,8 @@ def _wanted(
         causes += [] if _touches(changed, "evalset", "seed") else ["the eval file, or ltm's way of asking, changed"]
     variants, found_sets, drawn_anew = _variants(settings, work, outputs)
     drawn_by_settings = _touches(changed, "sets", "rounds", "seed")
+    if drawn_anew and _touches(changed, "sets.count"):
+        causes += _why_not_grown(settings, work, variants)
     if drawn_anew and not drawn_by_settings and {v.variant_id for v in variants} - _stored_variants(work):
         causes.append("the way of drawing sets changed")
     if not _same_tokenizer(settings, work, {**outputs, **found_sets}, changed):
@@ -200,6 +203,15 @@ def _wanted(
     if not changed and not drawn_anew and _run_ids(settings, work, variants[:1]) <= stored:
         return stored, rescored, causes  # the usual case, and there may be many
     return _run_ids(settings, work, variants), rescored, causes
+
+
+def _why_not_grown(settings: StudySettings, work: WorkFolder, variants: Sequence[Variant]) -> list[str]:
+    """Return in words why another `sets.count` does not only add sets, or nothing where it does."""
+    if settings.rounds.enabled:
+        return ["a study in rounds divides its runs anew for another sets.count: all its sets are drawn anew"]
+    if _stored_variants(work) <= {v.variant_id for v in variants}:
+        return []
+    return ["sets are drawn anew: they are only added to where sets.count grows and nothing else of the design changes"]
 
 
 def _is_torn(work: WorkFolder) -> bool:
@@ -268,7 +280,7 @@ def drawn(settings: StudySettings, work: WorkFolder) -> list[Variant]:
     section, rounds = settings.sets, Rounds(settings, work)
     if rounds.enabled:
         return rounds.preview()
-    return open_drawer(section, work, settings.seed).blocks("exploration", section.count, in_runs=False)
+    return sets_stage.drawn(section, work, settings.seed)
 
 
 def _same_tokenizer(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltm import config
 from ltm.config import Document
@@ -24,6 +24,9 @@ from ltm.study.rounds import Rounds
 from ltm.study.settings import STAGES, StudySettings, find_study
 from ltm.tokens.stream import read_shards
 from ltm.tokens.tokenizer import identity
+
+if TYPE_CHECKING:
+    from ltm.dashboard.notebook import Figures
 
 
 class Study:
@@ -77,6 +80,13 @@ class Study:
                 f"model.base {model.base} is not on this disk",
                 "download it there; `ltm plan STUDY --gpu CARD` needs no base, --set recipe.toy=true makes a small one",
             )
+
+    @property
+    def figures(self) -> Figures:
+        """The figures of the result page, for notebooks: `study.figures.book_effects()`, `dir(study.figures)`."""
+        from ltm.dashboard.notebook import Figures
+
+        return Figures(self.work, self.settings.dashboard.language)
 
     def status(self) -> dict[str, Any]:
         """Return states, time left and time spent, from the work folder alone."""

@@ -13,6 +13,7 @@ from ltm.errors import InputError
 from ltm.store import WorkFolder, write_text
 
 CONFIG = "tokenizer_config.json"
+_TEMPLATE = "chat_template.jinja"  # where newer folders keep what older ones have in the config
 # What separates texts where nothing else is said, in the order of trust.
 _STARTS = ("<|begin_of_text|>", "<s>", "<bos>", "<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
 
@@ -26,12 +27,28 @@ def adopt(path: Path, work: WorkFolder) -> None:
     text = read(path)
     beside = path.parent / CONFIG
     config = beside.read_text(encoding="utf-8") if beside.is_file() else "{}"
+    config = with_template(config, path.parent)
     if start_token(text, config) is None:
         raise InputError(
             f"{path} names no token that stands before a text", f"name one in {CONFIG} beside it as `bos_token`"
         )
     write_text(work.path("tokens", "tokenizer.json"), text)
     write_text(work.path("tokens", CONFIG), config)
+
+
+def with_template(config: str, folder: Path) -> str:
+    """Return the text of a tokenizer's config with its chat template in it; of several named ones the default."""
+    path = folder / _TEMPLATE
+    try:
+        values: Any = json.loads(config)
+        template = path.read_text(encoding="utf-8") if path.is_file() else values.get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return config
+    if isinstance(template, list):
+        template = next((row.get("template") for row in template if row.get("name") == "default"), None)
+    if template == values.get("chat_template"):
+        return config
+    return json.dumps({**values, "chat_template": template}, indent=2, ensure_ascii=False) + "\n"
 
 
 def read(path: Path) -> str:

@@ -49,7 +49,7 @@ def recipe(base: Path, **changes: object) -> Recipe:
 def test_every_key_that_is_written_is_one_of_axolotls(base: Path, method: str, schedule: str, parallel: str) -> None:
     shared = {"parallel": parallel, "processes_per_run": 1 if parallel == "none" else 2}
     section = recipe(base, method=method, schedule=schedule, **shared).runs
-    values = axolotl.config_of(section, base, BLOCK, STEPS, 1, "cpu", "float32")
+    values = axolotl.config_of(section, str(base), BLOCK, STEPS, 1, "cpu", "float32")
     assert set(values) <= axolotl.known_keys()
     assert len(axolotl.known_keys()) > 300
     order = ("curriculum_sampling", "shuffle_merged_datasets", "sample_packing", "group_by_length")
@@ -59,14 +59,14 @@ def test_every_key_that_is_written_is_one_of_axolotls(base: Path, method: str, s
 def test_a_key_that_axolotl_would_pass_over_is_refused(base: Path) -> None:
     section = recipe(base, axolotl={"lora_rr": 4, "nonsense_of_mine": 1}).runs
     with pytest.raises(ConfigError) as error:
-        axolotl.config_of(section, base, BLOCK, STEPS, 1, "cpu", "float32")
+        axolotl.config_of(section, str(base), BLOCK, STEPS, 1, "cpu", "float32")
     assert "did you mean `lora_r`" in error.value.problems[0]
     assert "nonsense_of_mine" in error.value.problems[1]
 
 
 def test_the_users_own_settings_win(base: Path) -> None:
     section = recipe(base, axolotl={"logging_steps": 7}).runs
-    assert axolotl.config_of(section, base, BLOCK, STEPS, 1, "cuda", "bfloat16")["logging_steps"] == 7
+    assert axolotl.config_of(section, str(base), BLOCK, STEPS, 1, "cuda", "bfloat16")["logging_steps"] == 7
 
 
 def test_rows_hold_the_stream_in_order_and_predict_every_token_once(base: Path, tmp_path: Path) -> None:

@@ -1,126 +1,33 @@
-// Wire the page: figures with their controls, the two languages, light and dark, and the list of contents.
-const figures = [];
-
-function controls(figure, state, show) {
-  const bar = element('div', {class: 'controls'});
-  if (figure.filter) {
-    const choices = [...new Set(figure.rows.map((row) => row[figure.filter]))];
-    const group = element('div', {class: 'switch', role: 'group', 'aria-label': word('js.' + figure.filter)});
-    for (const value of choices) {
-      group.append(element('button', {type: 'button', 'aria-pressed': String(value === state.choice), text: word('term.' + value) ?? value,
-        onclick: () => { state.choice = value; state.shown = FIRST_ROWS; show('choice'); }}));
-    }
-    if (choices.length > 1) bar.append(group);
-  }
-  const right = element('div', {class: 'tools'});
-  if (figure.spec) {
-    for (const view of ['chart', 'table']) {
-      right.append(element('button', {type: 'button', 'aria-pressed': String(state.mode === view), text: word('js.' + view),
-        'data-view': view, onclick: () => { state.mode = view; show('view'); }}));
-    }
-  }
-  right.append(element('button', {type: 'button', class: 'csv', text: word('js.csv'), onclick: () => saveCsv(figure.name, figure)}));
-  bar.append(right);
-  return bar;
-}
-
-function searchField(figure, state, redraw) {
-  const field = element('input', {type: 'search', 'aria-label': word(figure.search), placeholder: word(figure.search), autocomplete: 'off'});
-  field.value = state.query;
-  field.addEventListener('input', () => { state.query = field.value.trim(); state.shown = FIRST_ROWS; redraw(); });
-  return field;
-}
-
-function setUp(holder) {
-  const figure = data.figures[holder.dataset.figure];
-  figure.name = holder.dataset.figure;
-  figure.rows = unpack(figure.table);
-  for (const name of Object.keys(figure.extra)) figure.extra[name] = unpack(figure.extra[name]);
-  const state = {mode: figure.spec ? 'chart' : 'table', query: '', shown: FIRST_ROWS, sort: '', down: false, near: false};
-  if (figure.filter) state.choice = firstChoice(figure);
-  const bar = element('div'), plot = element('div', {class: 'plot'}), table = element('div', {class: 'table'});
-  holder.append(bar, plot, table);
-  const show = (changed) => {
-    const title = holder.querySelector(`h3 span[lang="${language}"]`);
-    figure.title = title ? title.textContent : word(figure.caption) ?? '';
-    const focused = changed && document.activeElement ? [...bar.querySelectorAll('button')].indexOf(document.activeElement) : -1;
-    bar.replaceChildren(controls(figure, state, show));
-    if (focused >= 0) bar.querySelectorAll('button')[focused].focus();
-    plot.hidden = state.mode !== 'chart';
-    table.hidden = state.mode !== 'table';
-    plot.setAttribute('role', 'group');
-    plot.setAttribute('aria-label', figure.title);
-    if (state.mode === 'table') {
-      const inner = element('div');
-      const redraw = () => drawTable(inner, figure, state);
-      table.replaceChildren(...(figure.search ? [searchField(figure, state, redraw)] : []), inner);
-      redraw();
-    } else if (state.near) drawChart(plot, figure, state);
-  };
-  if (figure.spec) plot.style.minHeight = expectedHeight(figure, state) + 'px'; // so that the page does not jump
-  const entry = {holder, state, show};
-  figures.push(entry);
-  show();
-  if (figure.spec) watcher.observe(holder);
-}
-
-function expectedHeight(figure, state) {
-  if (!figure.spec.height.step) return figure.spec.height + 90;
-  const drawn = figure.rows.filter((row) => row.shown !== false && (!figure.filter || row[figure.filter] === state.choice));
-  return drawn.length * figure.spec.height.step + 90;
-}
-
-// Open on the first ability with something claimed, so that the page starts with what was found.
-function firstChoice(figure) {
-  const told = figure.rows.find((row) => row.verdict === 'raises' || row.verdict === 'lowers');
-  return (told || figure.rows[0] || {})[figure.filter];
-}
-
-const watcher = new IntersectionObserver((entries) => {
-  for (const seen of entries) {
-    if (!seen.isIntersecting) continue;
-    watcher.unobserve(seen.target);
-    const entry = figures.find((candidate) => candidate.holder === seen.target);
-    entry.state.near = true;
-    if (entry.state.mode === 'chart') entry.show();
-  }
-}, {rootMargin: '500px 0px'});
-
+// Wire the page: the two languages, light and dark, the list of contents, the keyboard and the printer.
 function setLanguage(code) {
   language = code;
   root.lang = code;
   root.dataset.language = code;
-  for (const button of document.querySelectorAll('[data-language]')) {
-    if (button !== root) button.setAttribute('aria-pressed', String(button.dataset.language === code));
-  }
-  figures.forEach((entry) => {
-    unpackedSearch(entry);
-    entry.show();
-  });
+  for (const button of document.querySelectorAll('.top [data-language]')) button.setAttribute('aria-pressed', String(button.dataset.language === code));
+  for (const entry of figures.values()) if (!view.contains(entry.holder)) showSoon(entry);
+  if (!view.hidden) route('again');
 }
 
-function unpackedSearch(entry) {
-  for (const row of data.figures[entry.holder.dataset.figure].rows) delete row.$search; // it holds translated words
+function isDark() {
+  return root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
 }
 
 function setTheme() {
-  const dark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
-  root.dataset.theme = dark ? 'light' : 'dark';
+  root.dataset.theme = isDark() ? 'light' : 'dark';
   redrawCharts();
 }
 
-function redrawCharts() {
-  figures.filter((entry) => entry.state.near && entry.state.mode === 'chart').forEach((entry) => entry.show());
-}
-
 function markContents() {
-  const sections = [...document.querySelectorAll('main > section')];
-  const links = new Map([...document.querySelectorAll('nav a')].map((a) => [a.hash.slice(1), a]));
   let waiting = false;
   const mark = () => {
     waiting = false;
+    if (chapters.inert) return;
+    const sections = [...chapters.children];
     const read = sections.filter((section) => section.getBoundingClientRect().top < innerHeight * 0.35).pop() || sections[0];
-    links.forEach((link, id) => (id === read.id ? link.setAttribute('aria-current', 'true') : link.removeAttribute('aria-current')));
+    for (const link of document.querySelectorAll('nav a')) {
+      if (read && link.hash.slice(1) === read.id) link.setAttribute('aria-current', 'true');
+      else link.removeAttribute('aria-current');
+    }
   };
   document.addEventListener('scroll', () => {
     if (!waiting) requestAnimationFrame(mark);
@@ -129,6 +36,65 @@ function markContents() {
   mark();
 }
 
+// Arrows go from button to button of a group, and up and down the rows of the leaderboard.
+function onArrow(event) {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1}[event.key];
+  if (!step) return;
+  const sideways = event.key === 'ArrowLeft' || event.key === 'ArrowRight';
+  const group = event.target.closest(sideways ? '.switch' : 'tbody');
+  if (!group || !event.target.matches(sideways ? 'button' : 'a, input.pick')) return;
+  const kind = sideways ? 'button' : event.target.tagName === 'A' ? 'a[data-run]' : 'input.pick';
+  const all = [...group.querySelectorAll(kind)], next = all[all.indexOf(event.target) + step];
+  if (next) { next.focus(); event.preventDefault(); }
+}
+
+function onEscape(event) {
+  if (event.key !== 'Escape') return;
+  tip.hidden = true;
+  if (!view.hidden && !event.target.closest('input, select')) location.hash = '#sets';
+}
+
+// On paper: every chart in the light colours, as wide as the sheet, and every list open.
+const PAPER_WIDTH = 660;
+let before = null;
+
+function toPaper() {
+  if (before) return;
+  before = {theme: root.dataset.theme, closed: [...document.querySelectorAll('main details:not([open])')]};
+  root.dataset.theme = 'light';
+  colours.clear();
+  before.closed.forEach((list) => { if (!list.querySelector('pre')) list.open = true; });
+  for (const entry of figures.values()) {
+    if (entry.state.old) entry.show();
+    if (!entry.figure.spec || entry.state.mode !== 'chart' || !entry.holder.offsetParent) continue;
+    entry.state.width = PAPER_WIDTH;
+    drawNow(entry);
+  }
+}
+
+function fromPaper() {
+  if (!before) return;
+  if (before.theme) root.dataset.theme = before.theme;
+  else delete root.dataset.theme;
+  before.closed.forEach((list) => { list.open = false; });
+  before = null;
+  for (const entry of figures.values()) entry.state.width = 0;
+  redrawCharts();
+}
+
+// Lay out each far chapter once, when there is nothing else to do, so that links and the scroll bar know its height.
+function learnHeights(sections) {
+  const section = sections.shift();
+  if (!section) return;
+  whenIdle(() => {
+    section.style.contentVisibility = 'visible';
+    requestAnimationFrame(() => requestAnimationFrame(() => { section.style.contentVisibility = ''; learnHeights(sections); }));
+  });
+}
+
+const whenIdle = window.requestIdleCallback || ((then) => setTimeout(then, 50));
+
 for (const button of document.querySelectorAll('.top [data-language]')) {
   button.addEventListener('click', () => setLanguage(button.dataset.language));
   button.setAttribute('aria-pressed', String(button.dataset.language === language));
@@ -136,6 +102,11 @@ for (const button of document.querySelectorAll('.top [data-language]')) {
 document.getElementById('theme').addEventListener('click', setTheme);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redrawCharts);
 document.addEventListener('scroll', () => { tip.hidden = true; }, {passive: true});
-addEventListener('beforeprint', () => figures.forEach((entry) => { if (!entry.state.near) { entry.state.near = true; entry.show(); } }));
-document.querySelectorAll('[data-figure]').forEach(setUp);
+document.addEventListener('keydown', onArrow);
+document.addEventListener('keydown', onEscape);
+addEventListener('beforeprint', toPaper);
+addEventListener('afterprint', fromPaper);
+setUpAll(chapters);
 markContents();
+route();
+learnHeights([...chapters.children]);

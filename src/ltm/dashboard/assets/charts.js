@@ -1,32 +1,36 @@
 // Draw a figure when it comes near the screen: its specification gets rows, words and the colours of the theme.
 const tip = document.getElementById('tip');
 
+const colours = new Map(); // of the theme in use; emptied when it changes
+
 function colour(name) {
-  const probe = element('span', {class: 'probe'});
-  probe.style.color = 'var(--' + name + ')';
-  document.body.append(probe);
-  const found = getComputedStyle(probe).color;
-  probe.remove();
-  return found;
+  if (!colours.has(name)) {
+    const probe = element('span', {class: 'probe'});
+    probe.style.color = 'var(--' + name + ')';
+    document.body.append(probe);
+    colours.set(name, getComputedStyle(probe).color);
+    probe.remove();
+  }
+  return colours.get(name);
 }
 
 // Replace `@key` by words, `$name` by colours and [`%column`] by its values in the rows, everywhere in a specification.
-function fill(node, colours, rows) {
+function fill(node, rows) {
   if (typeof node === 'string') {
     if (node.startsWith('@')) return word(node.slice(1)) ?? node.slice(1);
-    if (node.startsWith('$') && node.length > 1) return colours[node] ??= colour(node.slice(1));
+    if (node.startsWith('$') && node.length > 1) return colour(node.slice(1));
     return node;
   }
   if (Array.isArray(node)) {
     const column = typeof node[0] === 'string' && node[0].startsWith('%') ? node[0].slice(1) : null;
-    return column ? [...new Set(rows.map((row) => row[column]))] : node.map((child) => fill(child, colours, rows));
+    return column ? [...new Set(rows.map((row) => row[column]))].filter((value) => value !== undefined).map((value) => fill(value, rows)) : node.map((child) => fill(child, rows));
   }
   if (node === null || typeof node !== 'object') return node;
-  return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, key === '$schema' ? child : fill(child, colours, rows)]));
+  return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, key === '$schema' ? child : fill(child, rows)]));
 }
 
 function drawnRows(figure, rows, choice) {
-  const terms = figure.columns.filter(([, format]) => format === 'term').map(([key]) => key).concat('kind');
+  const terms = figure.columns.filter(([, format]) => format === 'term').map(([key]) => key).concat('kind', 'axis');
   return rows
     .filter((row) => !figure.filter || row[figure.filter] === undefined || row[figure.filter] === choice)
     .map((row) => {
@@ -42,6 +46,7 @@ function drawnRows(figure, rows, choice) {
       }
       made.title = made.label;
       delete made.$search;
+      delete made.$language;
       return made;
     });
 }
@@ -58,7 +63,7 @@ function theme(width) {
   const axis = {labelColor: soft, titleColor: soft, gridColor: grid, domainColor: soft, tickColor: soft, labelFont: font,
     titleFont: font, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 'normal', labelOverlap: true};
   return {
-    background: 'transparent', font, lineBreak: '\n', axisQuantitative: {tickCount: Math.max(3, Math.min(8, Math.round(width / 120)))}, view: {stroke: null}, axis,
+    background: 'transparent', font, aria: false, lineBreak: '\n', axisQuantitative: {tickCount: Math.max(3, Math.min(8, Math.round(width / 120)))}, view: {stroke: null}, axis,
     axisX: {titlePadding: 10, titleLimit: width - 20}, axisY: {labelLimit: Math.min(300, Math.max(96, width * 0.36)), labelPadding: 8, titleLimit: 300},
     legend: {orient: 'top', labelColor: ink, labelFont: font, labelFontSize: 13, labelLimit: width - 60, symbolSize: 90, offset: 12,
       columns: width < 480 ? 1 : width < 760 ? 2 : 6},
@@ -91,34 +96,56 @@ function wrapLabels(rows) {
   return wrapped;
 }
 
-async function drawChart(host, figure, state) {
-  const turn = state.turn = (state.turn || 0) + 1;
+// A figure's specification with its rows, words and colours inside, for a drawing of so many pixels.
+function chartSpec(figure, state, width, alone) {
   const rows = drawnRows(figure, figure.rows, state.choice);
-  if (!rows.some((row) => row.shown !== false)) {
-    host.replaceChildren(element('p', {class: 'note', text: word('js.empty')}));
-    return;
-  }
-  const spec = fill(figure.spec, {}, rows);
+  const spec = fill(figure.spec, rows);
   spec.datasets = {...spec.datasets, rows: figure.name === 'dose' ? spread(rows) : rows};
   for (const [name, extra] of Object.entries(figure.extra)) spec.datasets[name] = drawnRows(figure, extra, state.choice);
-  spec.config = theme(host.clientWidth);
-  if (spec.height.step) {
-    const wrapped = host.clientWidth < 640 && wrapLabels(rows);
+  spec.config = theme(width);
+  if (spec.height && spec.height.step) {
+    const wrapped = width < 640 && wrapLabels(rows);
     const lines = new Set(rows.filter((row) => row.shown !== false).map((row) => row.label ?? row.stage ?? row.genre));
     spec.height = lines.size * (wrapped ? Math.max(34, spec.height.step) : spec.height.step);
+  }
+  if (alone) {
+    const choice = figure.filter && state.choice !== undefined ? ' \u00b7 ' + (word('term.' + state.choice) ?? state.choice) : '';
+    spec.title = {text: figure.title + choice, anchor: 'start', frame: 'bounds', color: colour('ink'), font: spec.config.font, fontSize: 16, offset: 14, limit: width};
+    spec.background = colour('surface');
+    spec.padding = 18;
+  }
+  if (alone || state.width) spec.width = width;
+  return spec;
+}
+
+function isDrawable(figure, state) {
+  return figure.rows.some((row) => row.shown !== false && (!figure.filter || row[figure.filter] === undefined || row[figure.filter] === state.choice));
+}
+
+function embed(place, spec, renderer) {
+  return window.vegaEmbed(place, spec, {
+    mode: 'vega-lite', renderer, actions: false, defaultStyle: false, ast: true, tooltip: showTip,
+    formatLocale: NUMBER_LOCALE[language], logLevel: 1,
+  });
+}
+
+async function drawChart(host, figure, state) {
+  const turn = state.turn = (state.turn || 0) + 1;
+  if (!isDrawable(figure, state)) {
+    host.replaceChildren(element('p', {class: 'note', text: word('js.empty')}));
+    host.style.minHeight = '0';
+    return;
   }
   const place = element('div', {class: 'vega'});
   const drawing = element('div', {class: 'draft'}, place);
   host.append(drawing);
   try {
-    const made = await window.vegaEmbed(place, spec, {
-      mode: 'vega-lite', renderer: 'svg', actions: false, defaultStyle: false, ast: true, tooltip: showTip,
-      formatLocale: NUMBER_LOCALE[language], logLevel: 1,
-    });
+    const made = await embed(place, chartSpec(figure, state, state.width || host.clientWidth), 'svg');
     if (turn !== state.turn) { made.finalize(); drawing.remove(); return; } // a newer choice is on its way
     if (state.view) state.view.finalize();
     state.view = made;
     drawing.className = '';
+    drawing.querySelector('svg').setAttribute('aria-hidden', 'true'); // its place says what it is; the table says what it shows
     host.replaceChildren(drawing);
     host.style.minHeight = '0';
     host.dataset.drawn = language;

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ltm.errors import ConfigError, InputError
+from ltm.runs import hardware
 from ltm.runs.queue import Recipe
 from ltm.runs.section import RunsSection
 from ltm.store import write_bytes, write_text
@@ -48,17 +49,25 @@ def write_inputs(folder: Path, recipe: Recipe, stream: Stream, init_seed: int, d
     shape = recipe.model.shape(0)
     n_steps = recipe.n_steps()
     folder.mkdir(parents=True, exist_ok=True)
-    _write_stream(folder / STREAM, stream, n_steps * recipe.runs.batch_tokens, shape.block_size)
-    values = config_of(recipe.runs, Path(str(recipe.model.base)), shape.block_size, n_steps, init_seed, device, dtype)
-    path = folder / CONFIG
-    write_text(path, _yaml(values))
-    return path
+    write_stream(folder / STREAM, stream, n_steps * recipe.runs.batch_tokens, shape.block_size)
+    base = str(Path(str(recipe.model.base)).resolve())
+    write_config(folder / CONFIG, config_of(recipe.runs, base, shape.block_size, n_steps, init_seed, device, dtype))
+    return folder / CONFIG
 
 
 def config_of(
-    section: RunsSection, base: Path, block_size: int, n_steps: int, init_seed: int, device: str, dtype: str
+    section: RunsSection, base: str, block_size: int, n_steps: int, init_seed: int, device: str, dtype: str
 ) -> dict[str, Any]:
     """Return Axolotl's settings for a run; the user's own (`runs.axolotl`) are laid over them.
+
+    Args:
+        section: How it is trained.
+        base: The folder that it starts from.
+        block_size: Tokens of a sequence.
+        n_steps: Optimizer steps.
+        init_seed: Of adapters.
+        device: cpu or cuda.
+        dtype: float32, tf32, bfloat16 or float16.
 
     Raises:
         ConfigError: a key is not one of Axolotl's.
@@ -66,7 +75,7 @@ def config_of(
     micro = max(1, (section.micro_batch_tokens or block_size) // block_size)
     sequences = section.batch_tokens // block_size
     values: dict[str, Any] = {
-        "base_model": str(base.resolve()),
+        "base_model": base,
         "datasets": [{"path": STREAM, "ds_type": "parquet", "type": None}],
         "dataset_prepared_path": "prepared",
         "output_dir": OUT,
@@ -108,6 +117,21 @@ def config_of(
     values |= section.axolotl
     check_keys(values, "runs.axolotl")
     return values
+
+
+def precision(section: RunsSection, device: str) -> str:
+    """Return the precision of Axolotl's products; on a CPU it has float32 alone.
+
+    Raises:
+        InputError: half precision is asked for there.
+    """
+    if device != "cpu":
+        return str(hardware.pick_dtype(section, device)).removeprefix("torch.")
+    if section.dtype not in ("auto", "float32"):
+        raise InputError(
+            f"runs.dtype is {section.dtype}, and Axolotl trains in float32 on a CPU", "nearest: runs.dtype: float32"
+        )
+    return "float32"
 
 
 def _schedule(section: RunsSection, n_steps: int) -> dict[str, Any]:
@@ -208,7 +232,7 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     return list(json.loads(logs[-1].read_text(encoding="utf-8"))["log_history"]) if logs else []
 
 
-def _write_stream(path: Path, stream: Stream, n_tokens: int, block_size: int) -> None:
+def write_stream(path: Path, stream: Stream, n_tokens: int, block_size: int) -> None:
     """Write the stream as rows of block_size + 1 tokens, the last of each the first of the next."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -223,7 +247,8 @@ def _write_stream(path: Path, stream: Stream, n_tokens: int, block_size: int) ->
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
-def _yaml(values: Mapping[str, Any]) -> str:
+def write_config(path: Path, values: Mapping[str, Any]) -> None:
+    """Write settings as YAML."""
     import io
 
     from ruamel.yaml import YAML
@@ -232,4 +257,4 @@ def _yaml(values: Mapping[str, Any]) -> str:
     writer = YAML()
     writer.width = 120
     writer.dump(dict(values), out)
-    return out.getvalue()
+    write_text(path, out.getvalue())

@@ -47,7 +47,7 @@ def train(
     section = recipe.runs
     program = axolotl.command()
     device = hardware.pick_device(section)
-    dtype = str(hardware.pick_dtype(section, device)).removeprefix("torch.")
+    dtype = axolotl.precision(section, device)
     place = folder / FOLDER
     config = axolotl.write_inputs(place, recipe, stream, init_seed, device, dtype)
     launcher = ["--launcher", "torchrun", "--", f"--nproc_per_node={section.processes_per_run}"]

@@ -7,6 +7,7 @@ Source of the adapters: peft; of the 4-bit base: bitsandbytes (NF4 with double q
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ def need(package: str) -> Any:
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a base is a folder on this disk: nothing is asked for
     os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    if not torch.cuda.is_available():  # DeepSpeed, where it is installed, would say so on standard output
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names kernels that it would like to have
     from importlib import import_module
 
     try:
@@ -53,26 +57,38 @@ def load_base(folder: Path, dtype: torch.dtype, device: str, *, four_bit: bool =
 
 def read_model(folder: Path, dtype: torch.dtype, device: str, *, four_bit: bool = False) -> Any:
     """Return the model of a folder that was judged before, or that ltm wrote; see `load_base`."""
-    transformers = need("transformers")
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
-    options["attn_implementation"] = _attention(device, dtype)
-    if four_bit:
-        need("bitsandbytes")
-        options["quantization_config"] = transformers.BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-        options["device_map"] = {"": device}
     try:
-        with _quiet(transformers):
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+        model = _four_bit(folder, dtype, device) if four_bit else _whole(folder, dtype, device)
     except (ValueError, OSError, KeyError, RuntimeError) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"transformers cannot load {folder}: {line}", "check that it loads there by itself") from None
     model.config.use_cache = False
-    return model if four_bit else model.to(device)
+    return model
+
+
+def _whole(folder: Path, dtype: torch.dtype, device: str, **options: Any) -> Any:
+    transformers = need("transformers")
+    with quiet(transformers):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            attn_implementation=_attention(device, dtype),
+            **options,
+        )
+    return model if options else model.to(device)
+
+
+def _four_bit(folder: Path, dtype: torch.dtype, device: str) -> Any:
+    need("bitsandbytes")
+    from ltm.runs.engines import four_bit
+
+    model = four_bit.load(folder, dtype, device, _attention(device, dtype))
+    if model is None:
+        model = _whole(folder, dtype, device, quantization_config=four_bit.quantization(dtype), device_map={"": device})
+    four_bit.exact_products(model)
+    return model
 
 
 def random_weights(base: str | Path, seed: int) -> Any:
@@ -253,7 +269,7 @@ def _attention(device: str, dtype: torch.dtype) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Load without bars and notices; errors still raise."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()

@@ -255,7 +255,7 @@ class HfTrainer:
                 self.inner.save_pretrained(folder / base_model.MODEL, state_dict=weights)
             else:
                 self.inner.save_pretrained(folder / base_model.ADAPTER, state_dict=weights)
-                _forget_the_place(folder / base_model.ADAPTER, base)
+                forget_the_place(folder / base_model.ADAPTER, base)
         self.group.wait()
 
     def _all_weights(self) -> dict[str, Tensor]:
@@ -279,7 +279,7 @@ def _count(model: Any) -> int:
     return sum(sizes)
 
 
-def _forget_the_place(folder: Path, base: str) -> None:
+def forget_the_place(folder: Path, base: str) -> None:
     """Name the base by its folder's name alone: where it lies is no part of an adapter."""
     path = folder / "adapter_config.json"
     values = json.loads(path.read_text(encoding="utf-8"))

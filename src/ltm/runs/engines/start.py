@@ -7,6 +7,7 @@ first of them writes.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import os
@@ -20,18 +21,19 @@ from typing import Any
 
 import torch
 
-from ltm.errors import StoreError, TrainError
+from ltm.errors import InputError, StoreError, TrainError
+from ltm.model.base import identity
 from ltm.model.section import ModelSection
 from ltm.records import Run, Variant
 from ltm.runs import checkpoint, hardware, micro_batch, queue
-from ltm.runs.engines import axolotl_run, base_model
+from ltm.runs.engines import axolotl_run, base_model, four_bit
 from ltm.runs.engines.group import Group
-from ltm.runs.engines.hf import HfTrainer
+from ltm.runs.engines.hf import HfTrainer, forget_the_place
 from ltm.runs.engines.zero2 import Zero2Trainer
 from ltm.runs.row import now, row_of
 from ltm.runs.train import Stopped, TrainState
 from ltm.sets.stage import read_variants
-from ltm.store import WorkFolder, as_json, write_json
+from ltm.store import WorkFolder, as_json, read_json, write_json
 from ltm.tokens.stream import open_stream, read_shards
 from ltm.tokens.tokenizer import load
 
@@ -99,7 +101,9 @@ def train_here(root: str, run_id: str, micro_tokens: int, stop: Callable[[], boo
 
     wanted = micro_tokens or section.micro_batch_tokens or section.batch_tokens
     least = shape.block_size * group.size
-    trainer = micro_batch.run_with_halving(attempt, wanted, section.batch_tokens, least, _say_halved)
+    lean = four_bit.memory_given_back(group.device) if section.method == "qlora" else contextlib.nullcontext()
+    with lean:
+        trainer = micro_batch.run_with_halving(attempt, wanted, section.batch_tokens, least, _say_halved)
     trainer.save_result(folder, "" if recipe.model.base is None else Path(recipe.model.base).name)
     if group.rank == 0:
         device, precision = group.device.split(":")[0], str(dtype).removeprefix("torch.")
@@ -111,7 +115,9 @@ def train_here(root: str, run_id: str, micro_tokens: int, stop: Callable[[], boo
     return {"seconds": trainer.state.seconds}
 
 
-def load_trained(work: WorkFolder, run_id: str, device: str, trainable: bool = False) -> Any:
+def load_trained(
+    work: WorkFolder, run_id: str, device: str, trainable: bool = False, tuned: bool = False, exact: bool = False
+) -> Any:
     """Return the transformers model that a run of engine `hf` or `axolotl` made, in evaluation mode.
 
     Args:
@@ -119,22 +125,61 @@ def load_trained(work: WorkFolder, run_id: str, device: str, trainable: bool = F
         run_id: Which run.
         device: Where to.
         trainable: Let its adapters be trained on.
+        tuned: As its dialogue layer left it.
+        exact: With products in float32 also beside a 4-bit base.
 
     Raises:
         StoreError: what the run kept is missing.
-        InputError: the base model is not where the study says.
+        InputError: the base model is not where the study says, or is another one now.
     """
     recipe, _ = queue.read_jobs(work)
-    folder, base = work.path("runs", run_id), Path(str(recipe.model.base))
-    if (folder / base_model.MODEL).is_dir():
-        return base_model.read_model(folder / base_model.MODEL, torch.float32, device).eval()
-    if not (folder / base_model.ADAPTER).is_dir():
-        raise StoreError(f"run {run_id} kept no weights", "delete the run's folder and run again")
+    kept = kept_folder(work, run_id, tuned)
+    if kept.name == base_model.MODEL:
+        return base_model.read_model(kept, torch.float32, device).eval()
     peft = base_model.need("peft")
-    four_bit = recipe.runs.method == "qlora"
-    dtype = hardware.pick_dtype(recipe.runs, device) if four_bit else torch.float32
+    base, four_bit = _base_of(work, run_id, recipe), recipe.runs.method == "qlora"
+    dtype = hardware.pick_dtype(recipe.runs, device) if four_bit and not exact else torch.float32
     model = base_model.load_base(base, dtype, device, four_bit=four_bit)
-    return peft.PeftModel.from_pretrained(model, folder / base_model.ADAPTER, is_trainable=trainable).eval()
+    return peft.PeftModel.from_pretrained(model, kept, is_trainable=trainable).eval()
+
+
+def kept_folder(work: WorkFolder, run_id: str, tuned: bool = False) -> Path:
+    """Return the folder with a run's whole model, or with its adapters: told apart by its name.
+
+    Raises:
+        StoreError: the run kept nothing.
+    """
+    folder = work.path("dialogue" if tuned else "runs", run_id)
+    for name in (base_model.MODEL, base_model.ADAPTER):
+        if any((folder / name).glob("*.safetensors")):
+            return folder / name
+    raise StoreError(f"run {run_id} kept no weights", "delete the run's folder and run again")
+
+
+def save_tuned(work: WorkFolder, model: Any, folder: Path) -> None:
+    """Write a model that was trained on, as its run keeps it: adapters, or the whole model."""
+    recipe, _ = queue.read_jobs(work)
+    if recipe.runs.method == "full":
+        model.save_pretrained(folder / base_model.MODEL)
+        return
+    model.save_pretrained(folder / base_model.ADAPTER)
+    forget_the_place(folder / base_model.ADAPTER, Path(str(recipe.model.base)).name)
+
+
+def _base_of(work: WorkFolder, run_id: str, recipe: queue.Recipe) -> Path:
+    """Return the folder of a run's base model; adapters beside another model would be nonsense.
+
+    Raises:
+        InputError: it is not there, or holds another model than when the run was trained.
+    """
+    folder = Path(str(recipe.model.base))
+    if not folder.is_dir():
+        raise InputError(f"the base model of run {run_id}, {folder}, is not there", "put it back where it was")
+    run = queue.read_run(work, run_id)
+    recorded = work.path("runs", "recipes", f"{run.recipe if run else ''}.json")
+    if recorded.is_file() and read_json(recorded).get("model", {}).get("base") not in (None, identity(folder)):
+        raise InputError(f"{folder} is not the model that run {run_id} was trained beside", "put that one back")
+    return folder
 
 
 def load_scored(work: WorkFolder, run_id: str, device: str, trainable: bool = False) -> base_model.Scored:
