@@ -97,11 +97,15 @@ class Browser:
         self.browser = play.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         self.address, self.said, self.asked = page.as_uri(), [], []
 
+    def _hear(self, message: Any) -> None:
+        if message.type != "verbose":  # hints about layout, which no reader sees
+            self.said.append(message.text)
+
     def open(self) -> Any:
         context = self.browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
         tab = context.new_page()
         tab.set_default_timeout(120_000)
-        tab.on("console", lambda message: self.said.append(message.text))
+        tab.on("console", self._hear)
         tab.on("pageerror", lambda error: self.said.append(str(error)))
         tab.on("request", lambda request: self.asked.append(request.url))
         return tab
@@ -206,7 +210,8 @@ def print_table(label: str, limit: float, build_limit: float, found: dict[str, A
     for name, values in found["interactions"].items():
         lines.append((f"{name}, ms: median of {len(values)}", statistics.median(values), 100.0))
         lines.append((f"{name}, ms: longest", max(values), 100.0))
-    print(f"\n{label} (build {found['build_seconds']:.1f} s, at most {found['peak_MB']:.0f} MB of memory; loaded after {found['loaded_ms']:.0f} ms)")
+    memory = f"build {found['build_seconds']:.1f} s, at most {found['peak_MB']:.0f} MB of memory"
+    print(f"\n{label} ({memory}; loaded after {found['loaded_ms']:.0f} ms)")
     for name, value, most in lines:
         print(f"  {name:<46} {value:>9.2f}   at most {most:g}   {'yes' if value <= most else 'NO'}")
     for text in found["console"]:

@@ -58,10 +58,12 @@ def main() -> None:
         f"{config.n_params:,} parameters, vocabulary {config.vocab_size}, block {config.block_size}, "
         f"torch {torch.__version__}, one thread"
     )
+    layouts = plan.narrow if options.eager else [plan.rows]
     print(
         f"{len(items)} items, {cells} cells ({cells / len(items):.2f} an item), "
         f"{plan.n_input_tokens:,} tokens one by one, "
-        f"{plan.rows.tokens_RW.size:,} packed; {plan.n_cut_contexts} contexts cut; planned in {planned:.1f} s CPU"
+        f"{sum(rows.tokens_RW.size for rows in layouts):,} packed; {plan.n_cut_contexts} contexts cut; "
+        f"planned in {planned:.1f} s CPU"
     )
     model = GPT(config)
     init_weights(model, 1)
@@ -142,17 +144,22 @@ def _training(config: Any, vocab_size: int, compiled: bool) -> Callable[[], floa
 
 
 def _scoring(scorer: Scorer, plan: Any, sample: int) -> Callable[[], float]:
-    """Return a call that times a sample of batches and gives the CPU seconds of all."""
-    layouts = [plan.rows] if scorer.compiled else plan.narrow
-    every = [batch for rows in layouts for batch in batches(rows, BATCH_TOKENS["cpu"], scorer.compiled)]
-    chosen = [every[i] for i in np.linspace(0, len(every) - 2, min(sample, len(every) - 1)).round().astype(int)]
+    """Return a call that times a sample of batches of each width of rows and gives the CPU seconds of all."""
+    layouts = []
+    for rows in [plan.rows] if scorer.compiled else plan.narrow:
+        every = list(batches(rows, BATCH_TOKENS["cpu"], scorer.compiled))
+        places = np.linspace(0, len(every) - 1, min(sample, len(every)) + 2)[1:-1].round().astype(int)
+        layouts.append((len(every), [every[i] for i in places]))
 
     @torch.inference_mode()
     def call() -> float:
-        began = time.process_time()
-        for batch in chosen:
-            scorer.answer(batch)
-        return (time.process_time() - began) * len(every) / len(chosen)
+        total = 0.0
+        for n_batches, chosen in layouts:
+            began = time.process_time()
+            for batch in chosen:
+                scorer.answer(batch)
+            total += (time.process_time() - began) * n_batches / len(chosen)
+        return total
 
     return call
 

@@ -22,8 +22,8 @@ from ltm.dashboard.inputs import Inputs, read_inputs
 from ltm.dashboard.layout import Chapter
 from ltm.dashboard.names import effect_name, feature_name, meaning
 from ltm.dashboard.words import LANGUAGES
-from ltm.records import Reliability
-from ltm.store import WorkFolder, read_json, write_json
+from ltm.records import Book, Effect, Rejected, Reliability
+from ltm.store import WorkFolder, read_json, read_rows, write_json, write_rows
 
 CYRILLIC, LATIN = re.compile("[а-яё]", re.I), re.compile("[a-z]", re.I)
 OPTIONAL = [
@@ -126,7 +126,7 @@ def test_a_finding_is_split_into_what_and_how_sure_and_never_repeated(work: Work
     english = text_of(item[1], "en")
     assert english == (
         "Transfer: “a” scores 2.19 residual sd higher than “b”. "
-        "90 % interval 1.90 to 2.48; q = 0.003; 12 blocks. It holds in 4 of 4 other fits."
+        "90% interval 1.90 to 2.48; q = 0.003; 12 blocks. It holds in 4 of 4 other fits."
     )
     assert "seed sd" not in english
     bare = entry | {"text": {"en": "Something moves transfer.", "ru": "Что-то двигает перенос."}}
@@ -139,6 +139,9 @@ def test_only_the_confirmation_is_called_confirmed(inputs: Inputs, built: dict[s
     assert [row["confirmed"] for row in rows] == [1.4, 0.9, 0.2, -0.3]
     text = text_of(built["confirmed"].finding, "en")
     assert "2 of 4 finalists are clearly better than random sets" in text
+    tight = [row | {"low": row["confirmed"] - 0.8 * row["confirmed"]} for row in rows[:1]]
+    assert confirmed.n_clearly_above(tight) == 1
+    assert confirmed.n_clearly_above([tight[0], *rows[2:]]) == 0  # the best of several must be clearer than one alone
     assert "+1.60" in text
     assert "34%" in text
     assert "2 финалиста из 4" in text_of(built["confirmed"].finding, "ru")
@@ -350,6 +353,29 @@ def test_terms_of_place_and_combinations_have_names_in_russian() -> None:
         assert effect_name("ru", kind, name, "English") == expected
     pair = effect_name("ru", "interaction", "0123456789abcdef x fedcba9876543210", "Emma together with Walden")
     assert pair == "Emma вместе с: Walden"
+
+
+def test_hostile_titles_are_only_text_in_every_chapter(tmp_path: Path) -> None:
+    work = write_whole_study(tmp_path, n_runs=24, n_books=20)
+    books_read = read_rows(work.path("books", "catalogue.parquet"), Book)
+    hostile = [
+        dataclasses.replace(b, title=HOSTILE[i % 6], author=HOSTILE[1], genre=HOSTILE[0], licence=HOSTILE[1])
+        for i, b in enumerate(books_read)
+    ]
+    write_rows(work.path("books", "catalogue.parquet"), hostile, Book)
+    found = read_rows(work.path("patterns", "effects.parquet"), Effect)
+    named = [dataclasses.replace(e, label=HOSTILE[i % 6]) for i, e in enumerate(found)]
+    write_rows(work.path("patterns", "effects.parquet"), named, Effect)
+    lost = [Rejected(HOSTILE[2], "read", HOSTILE[1], "", ""), Rejected(HOSTILE[0], "duplicate", "", hostile[3].source)]
+    write_rows(work.path("books", "rejected.parquet"), lost, Rejected)
+    write_json(work.path("study.json"), read_json(work.path("study.json")) | {"question": HOSTILE[2]})
+    write_json(work.path("runs", "failed-run", "failed.json"), {"error": HOSTILE[1], "log": "\n".join(HOSTILE)})
+    text = page.make_page(read_inputs(work), "ru")
+    shown = text.split("<main>")[1].split("</main>")[0]
+    assert any(piece in shown for piece in ("alert(", "HYPERLINK", "Emoji"))  # they are there, as text
+    assert not re.search(r"<(script|img)", shown)
+    assert "\u202e" not in text
+    assert len(re.findall(r"</script", text)) == len(re.findall(r"<script[\s>]", text))
 
 
 @pytest.mark.parametrize("runs", ["none", "one", "failed"])

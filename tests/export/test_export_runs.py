@@ -189,3 +189,25 @@ def test_the_command_line_prints_where_they_lie(work, tmp_path, capsys):
     assert "begins with `ff`" in capsys.readouterr().err
     assert main(["export", "demo", "ff", "--work", str(tmp_path / "nowhere")]) == 1
     assert "jobs.json is missing" in capsys.readouterr().err
+
+
+def test_a_tuned_model_of_ltms_own_leaves_with_its_template(work):
+    from ltm.dialogue.template import template_of
+
+    tuned = work.path("dialogue", GOOD)
+    tuned.mkdir(parents=True)
+    with pytest.raises(InputError, match="no dialogue layer"):
+        export_runs(Order(work, [GOOD], None, "s", "", tuned=True))
+    model = our_model(our_config(vocab_size=tokens.load(work).vocab_size), seed=9)
+    checkpoint.save_weights(tuned / checkpoint.WEIGHTS, dict(model.named_parameters()), model.config)
+    write_json(tuned / "tuned.json", {"n_train": 7, "held_out_before": 3.0, "held_out_after": 2.5})
+    (folder,) = export_runs(Order(work, [GOOD], None, "s", "", tuned=True)).values()
+    assert folder == work.path("export", f"{GOOD}-tuned")
+    some = some_tokens(model.config.vocab_size)
+    assert (logits(their_model(folder), some) - logits(model, some)).abs().max() <= 1e-4
+    said = [{"role": "user", "content": "secret?"}, {"role": "assistant", "content": "a book."}]
+    stock = quiet_transformers().AutoTokenizer.from_pretrained(folder)
+    asked = stock.apply_chat_template(said, return_dict=True)["input_ids"]
+    assert asked == tokens.load(work).encode_marked(template_of(work).text(said))
+    assert asked[0] == asked[-2] == tokens.load(work).bos_id
+    assert "tuned on 7 conversations" in (folder / "README.md").read_text(encoding="utf-8")

@@ -107,6 +107,8 @@ def test_a_tuned_model_leaves_as_it_is_asked(tmp_path):
     asked = AutoTokenizer.from_pretrained(folder).apply_chat_template(said, return_dict=True)["input_ids"]
     assert asked == load(study.work).encode_marked(template_of(study.work).text(said))
     assert asked[0] == load(study.work).bos_id
+    end = load(study.work).marks[template_of(study.work).end]
+    assert end in AutoModelForCausalLM.from_pretrained(folder).generation_config.eos_token_id
     assert "from 2.000 to 1.000 bits per byte" in (folder / "README.md").read_text()
     (adapters,) = export_loras(order(study, run_id, tmp_path / "out", tuned=True)).values()
     assert "tuned on 9 conversations" in (adapters / "README.md").read_text()

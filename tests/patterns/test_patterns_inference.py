@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
+from ltm.patterns import mixed
 from ltm.patterns.inference import bh_adjusted, permutation_p, simes, stream, two_stage_q, within_block_p
+from ltm.patterns.order import beside_each_other
+from ltm.patterns.terms import Estimate
 
 
 def _claimed(families, level):
@@ -90,3 +93,37 @@ def test_streams_are_frozen_and_apart():
     assert stream(7, "linking", "book").integers(1 << 40) == stream(7, "linking", "book").integers(1 << 40)
     draws = {stream(s, *n).integers(1 << 40) for s in (7, 8) for n in (("a", "b"), ("b", "a"), ("ab",))}
     assert len(draws) == 6
+
+
+def test_a_strong_term_does_not_leave_claims_to_its_kin():
+    """Ten correlated columns of which one does something: it alone stands out beside the others."""
+    rng = np.random.default_rng(2)
+    hits, kin = 0, 0
+    for _ in range(30):
+        shared = rng.standard_normal((300, 1))
+        columns = 0.6 * shared + 0.8 * rng.standard_normal((300, 10))
+        score = 0.5 * columns[:, 3] + rng.standard_normal(300)
+        terms = mixed.RunTerms(columns.T @ columns, columns.T @ score, float(score @ score), 299.0)
+        alone = [
+            Estimate("order", str(k), "", float(p / i), 1.0, 0.0, 0.0, 0.5, 0.0, 9)
+            for k, (p, i) in enumerate(zip(terms.pull, np.diag(terms.information), strict=True))
+        ]
+        found = beside_each_other(alone, terms)
+        hits += found[3].p < 0.01
+        kin += sum(e.p < 0.01 for e in found if e.name != "3")
+        assert abs(found[3].estimate - 0.5) < 4 * found[3].se
+    assert hits == 30
+    assert kin <= 8  # of 270
+
+
+def test_columns_that_say_the_same_as_a_fixed_one_are_not_told_from_it():
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal(300)
+    columns = np.column_stack([first, first + 0.1 * rng.standard_normal(300), rng.standard_normal((300, 6))])
+    score = first + rng.standard_normal(300)
+    terms = mixed.RunTerms(columns.T @ columns, columns.T @ score, float(score @ score), 299.0)
+    alone = [Estimate("order", str(k), "", 1.0, 1.0, 0.0, 0.0, 0.5, 0.0, 9) for k in range(8)]
+    found = sorted(beside_each_other(alone, terms)[:2], key=lambda e: e.p)
+    assert found[0].p < 1e-6
+    assert found[1].p > 0.01
+    assert found[1].se > 5 * found[0].se

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ltm.errors import DataError
-from ltm.patterns import knowledge
+from ltm.patterns import confirmed, knowledge
 from ltm.patterns.confirmed import confirm
 from ltm.patterns.emergence import emergence_table, tokens_needed
 from ltm.patterns.order import KERNEL, LATE, position_weights, schedule_kernel
@@ -179,3 +179,32 @@ def test_only_confirmation_runs_confirm():
     assert found["finalists"][0]["low"] < found["finalists"][0]["confirmed"] < found["finalists"][0]["high"]
     assert "Confirmed on bank B" in found["text"]["en"]
     assert confirm(make_table(rows), ranking) is None
+
+
+def test_the_best_of_several_finalists_is_not_confirmed_by_luck():
+    """Finalists no better than controls: that any one is called better happens in at most a tenth of the cases."""
+    rng = np.random.default_rng(5)
+    wrong, inside = 0, 0
+    for _ in range(400):
+        finalists = rng.standard_normal(12)
+        runs = [m + rng.standard_normal(4) for m in finalists]
+        controls = [m + rng.standard_normal(2) for m in rng.standard_normal(6)]
+        base = np.array([np.mean(c) for c in controls])
+        spread = confirmed._spread(base, {i: float(np.mean(r)) for i, r in enumerate(runs)})
+        against = confirmed._Controls(base, *spread, *confirmed._noise([*runs, *controls]))
+        leads = [against.lead([own], 0.1 / 12) for own in runs]
+        wrong += any(abs(lead - true) > half for (lead, half), true in zip(leads, finalists, strict=True))
+        mean, half = against.lead(runs, 0.1)
+        inside += abs(mean - finalists.mean()) <= half
+    assert wrong <= 0.1 * 400 + 12
+    assert 0.86 <= inside / 400 <= 0.96
+
+
+def test_finalists_that_disappoint_are_said_to():
+    row = {"variant_id": "v", "n_runs": 4, "confirmed": 1.0, "low": -1.0, "high": 3.0, "expected": 5.0}
+    found = {"finalists": [row], "n_controls": 3, "mean_expected": 5.0, "mean_confirmed": 0.5, "mean_low": -1.0,
+             "mean_high": 2.0}  # fmt: skip
+    text = confirmed._words(found, "en")
+    assert "0 of 1 can be called better" in text
+    assert "does not hold on bank B" in text
+    assert "does not hold" not in confirmed._words({**found, "mean_expected": 1.5}, "en")

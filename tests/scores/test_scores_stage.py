@@ -104,7 +104,10 @@ def test_scores_to_reliability_and_the_same_bytes_again(work):
     stage.score_run(str(work.root), "r1")
     assert work.path("scores", "r1.parquet").read_bytes() == before
     assert stage.condense(SECTION, work, runs(), Progress(quiet=True)) == result
-    assert stage.report(work)["n_runs"] == 4
+    told = stage.report(work)
+    assert told["n_runs"] == 4
+    assert {row["family"] for row in told["items_against_rest"]} == {"L1", "F0"}
+    assert all(-1 <= row["median"] <= 1 and 0 <= row["below_zero"] <= 1 for row in told["items_against_rest"])
 
 
 def test_items_without_contexts_are_not_asked_of_endings(work):

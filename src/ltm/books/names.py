@@ -49,13 +49,14 @@ _NAME_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 def transliterate(text: str) -> str:
     """Return a text in lower-case Latin letters without accents.
 
-    >>> transliterate("Фёдор Достоевский"), transliterate("Émile Zola")
-    ('fedor dostoevskii', 'emile zola')
+    >>> transliterate("Фёдор Достоевский"), transliterate("Émile Zola"), transliterate("Палата №6")
+    ('fedor dostoevskii', 'emile zola', 'palata no6')
     """
     if text.isascii():
         return text.lower()
     plain = "".join(_LETTERS.get(letter, letter) for letter in text.lower())
-    return "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+    # lowered again: what some signs stand for has capitals (№ is No)
+    return "".join(c for c in unicodedata.normalize("NFKD", plain).lower() if not unicodedata.combining(c))
 
 
 def slug(text: str) -> str:

@@ -40,7 +40,7 @@ from ltm.progress import Progress
 from ltm.records import Book, Rejected
 from ltm.store import WorkFolder, as_json, fingerprint
 
-VERSION = 4
+VERSION = 5
 
 Made = tuple[list[str], npt.NDArray[np.float64]]  # the unit of every book, and its library features by row
 

@@ -37,6 +37,7 @@ _STAGE_VERBS = {
     "runs": "train every run of the design",
     "scores": "ask every model every item",
     "patterns": "infer what raises an ability",
+    "dialogue": "tune the best models on conversations, and ask them again",
 }
 
 

@@ -144,9 +144,12 @@ def read_inputs(work: WorkFolder) -> Inputs:
     if not runs:
         problems["runs"] = DAMAGED if unreadable else MISSING
     return Inputs(
-        study=mapping("study.json"),
+        study=clean(mapping("study.json")),
         books=[_named(book) for book in rows("books/catalogue.parquet", Book)],
-        rejected=rows("books/rejected.parquet", Rejected),
+        rejected=[
+            replace(row, source=plain(row.source), reason=plain(row.reason), instead=plain(row.instead))
+            for row in rows("books/rejected.parquet", Rejected)
+        ],
         variants=rows("sets/variants.parquet", Variant),
         shards=rows("tokens/shards.parquet", Shard),
         items=rows("evalset/bank_a.parquet", Item),
@@ -227,8 +230,28 @@ def plain(text: str) -> str:
     return _UNSEEN.sub(" ", text).strip()
 
 
+def clean(value: Any) -> Any:
+    """Return a JSON value whose texts are plain.
+
+    >>> clean({"question": "a\\u202eb", "list": ["x\\n", 1]})
+    {'question': 'a b', 'list': ['x', 1]}
+    """
+    if isinstance(value, dict):
+        return {key: clean(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [clean(child) for child in value]
+    return plain(value) if isinstance(value, str) else value
+
+
 def _named(book: Book) -> Book:
-    return replace(book, title=plain(book.title), author=plain(book.author), genre=plain(book.genre))
+    return replace(
+        book,
+        title=plain(book.title),
+        author=plain(book.author),
+        genre=plain(book.genre),
+        licence=plain(book.licence),
+        source=plain(book.source),
+    )
 
 
 def number(value: Any) -> float | None:

@@ -32,7 +32,7 @@ from ltm.units import format_count
 
 SCRIPTS = (
     "text.js", "parquet.js", "save.js", "tables.js", "charts.js", "figures.js", "runs.js", "board.js", "views.js",
-    "run_page.js", "compare.js", "app.js",
+    "run_page.js", "compare.js", "idle.js", "app.js",
 )  # fmt: skip
 LIVE_SCRIPT = "live.js"
 WORDS_FOR_SCRIPT = ("js.", "col.", "axis.", "term.", "caption.", "subtitle.", "unit.", "run.", "compare.", "live.")

@@ -12,7 +12,7 @@ from ltm.progress import Progress
 from ltm.store import WorkFolder, store_error, write_text
 from ltm.units import format_bytes
 
-VERSION = 2
+VERSION = 3
 
 
 def page_path(section: DashboardSection, work: WorkFolder) -> Path:

@@ -125,7 +125,7 @@ H2_COLUMNS: list[Column] = [
     ("n_runs", "int"),
 ]  # fmt: skip
 RECIPE_COLUMNS: list[Column] = [
-    ("recipe", "term"), ("h2", "num"), ("seconds", "num"), ("findings_per_hour", "num"), ("chosen", "term"),
+    ("recipe", "text"), ("h2", "num"), ("seconds", "num"), ("findings_per_hour", "num"), ("chosen", "term"),
 ]  # fmt: skip
 GROUP_COLUMNS: list[Column] = [("group", "term"), ("books", "int"), ("held", "int"), ("n_words", "int")]
 RIGHTS_COLUMNS: list[Column] = [("group", "text"), ("books", "int"), ("held", "int"), ("n_words", "int")]

@@ -16,7 +16,7 @@ from ltm.dialogue.template import template_of
 from ltm.errors import InputError
 from ltm.export.hf import tokenizer_values, write_json
 from ltm.export.stored import INDEX
-from ltm.model.base import CONFIG, TOKENIZER, read_base, read_config
+from ltm.model.base import CONFIG, TOKENIZER, read_base, read_config, read_json_object
 from ltm.runs import queue
 from ltm.runs.engines import base_model
 from ltm.runs.engines.start import kept_folder, load_trained
@@ -35,16 +35,19 @@ def is_foreign(work: WorkFolder, run_id: str) -> bool:
 
 
 def model_values(work: WorkFolder, run_id: str, tuned: bool) -> dict[str, Any]:
-    """Return the `config.json` of what a run is, without loading its weights.
+    """Return the `config.json` of what a run is, without loading its weights, if they can be loaded.
 
     Raises:
         StoreError: the run kept nothing.
-        InputError: its base model is not there.
+        InputError: its base model is not there, or a package that loads it.
     """
     kept = kept_folder(work, run_id, tuned)
     if kept.name == base_model.MODEL:
         return read_config(kept)
-    base = Path(str(queue.read_jobs(work)[0].model.base))
+    recipe = queue.read_jobs(work)[0]
+    for package in ("transformers", "peft", *(["bitsandbytes"] if recipe.runs.method == "qlora" else [])):
+        base_model.need(package)
+    base = Path(str(recipe.model.base))
     read_base(base)
     return read_config(base)
 
@@ -67,6 +70,8 @@ def write_model(work: WorkFolder, run_id: str, folder: Path, tuned: bool) -> Non
         write_merged(load_trained(work, run_id, "cpu", tuned=tuned, exact=True), folder)
     tokenizer = load_tokenizer(work)
     _write_config(folder, tokenizer, _is_from_base(work))
+    if tuned:
+        _end_where_the_template_does(folder, tokenizer, template_of(work).end)
     _write_tokenizer(work, folder, tokenizer, tuned)
 
 
@@ -97,6 +102,16 @@ def _write_config(folder: Path, tokenizer: Tokenizer, from_base: bool) -> None:
     if not (folder / GENERATION).is_file() or not from_base:
         marks = {key: values[key] for key in ("bos_token_id", "eos_token_id") if values.get(key) is not None}
         write_json(folder / GENERATION, {**marks, "pad_token_id": tokenizer.bos_id})
+
+
+def _end_where_the_template_does(folder: Path, tokenizer: Tokenizer, end: str) -> None:
+    """Let stock programs stop at the end of an answer, which may be another mark than the base model's own end."""
+    if end not in tokenizer.marks:
+        return
+    values = read_json_object(folder / GENERATION)
+    own = values.get("eos_token_id")
+    ends = [tokenizer.marks[end], *(own if isinstance(own, list) else [] if own is None else [own])]
+    write_json(folder / GENERATION, {**values, "eos_token_id": list(dict.fromkeys(ends))})
 
 
 def _write_tokenizer(work: WorkFolder, folder: Path, tokenizer: Tokenizer, tuned: bool) -> None:

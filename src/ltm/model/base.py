@@ -21,6 +21,7 @@ CONFIG, TOKENIZER, OWN_WEIGHTS = "config.json", "tokenizer.json", "weights.safet
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _LARGEST_JSON_BYTES = 64 << 20  # an index of a million tensors is smaller
 _AGAIN = "download or export the folder again"
+_SAVE_TOKENIZER = "save it from the model's tokenizer: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
 # Licence texts that forbid what a study makes of a model; matched in the README's `license:` line.
 _NO_DERIVATIVES = ("cc-by-nd", "cc-by-nc-nd", "no-derivatives")
 
@@ -76,10 +77,7 @@ def read_base(folder: Path) -> Base:
         )
     _check_weights(folder)
     if not (folder / TOKENIZER).is_file():
-        raise InputError(
-            f"{folder} has no {TOKENIZER}",
-            "save it from the model's tokenizer: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
-        )
+        raise InputError(f"{folder} has no {TOKENIZER}", _SAVE_TOKENIZER)
     text = values.get("text_config") if isinstance(values.get("text_config"), dict) else values
     assert isinstance(text, dict)
     heads = _number(folder, text, "num_attention_heads", "n_head")
@@ -133,7 +131,7 @@ def base_tokenizer(folder: Path) -> Path:
         raise InputError(f"there is no folder {folder}", "give a Hugging Face folder, or the folder of a run of ltm")
     path = folder.parent.parent / "tokens" / TOKENIZER if is_own(folder) else folder / TOKENIZER
     if not path.is_file():
-        raise InputError(f"{path}, the tokenizer of the base model {folder}, is missing", "copy it there")
+        raise InputError(f"{path}, the tokenizer of the base model {folder}, is missing", _SAVE_TOKENIZER)
     return path
 
 

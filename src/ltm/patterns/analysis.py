@@ -12,8 +12,10 @@ from ltm.errors import DataError
 from ltm.patterns.context import Context
 from ltm.patterns.describe import Described, describe
 from ltm.patterns.effects import Estimated, estimate_effects
+from ltm.patterns.layout import Layout
 from ltm.patterns.locale import rounded
 from ltm.patterns.mixing_law import with_mixing_law
+from ltm.patterns.order import claimed_places
 from ltm.patterns.prediction import Prediction, exaggeration, predict_sets
 from ltm.patterns.ranking import Ranking, rank
 from ltm.patterns.recommend import Recommendation, as_plain, recommend
@@ -51,12 +53,19 @@ def analyse(section: PatternsSection, table: Table, context: Context, seed: int)
     )
     made: dict[tuple[str, ...], Described] = {}
 
-    def of_books(book_ids: tuple[str, ...]) -> Mapping[str, Floats]:
+    def described(book_ids: tuple[str, ...]) -> Described:
         if book_ids not in made:
             made[book_ids] = describe(book_ids, context.books, context.clusters)
-        return made[book_ids].columns()
+        return made[book_ids]
 
-    ranking = rank(table, section.level, of_books, estimated.models)
+    def of_books(book_ids: tuple[str, ...]) -> Mapping[str, Floats]:
+        return described(book_ids).columns()
+
+    def of_runs(layout: Layout, abilities: tuple[str, ...]) -> Floats:
+        claimed = {e.name for e in estimated.effects if e.claimed and e.kind == "order" and e.ability in abilities}
+        return claimed_places(layout, described(layout.book_ids), context.kernel, claimed)
+
+    ranking = rank(table, section.level, of_books, estimated.models, of_runs)
     predictions = {
         name: predict_sets(model, section.level, seed, name) for name, model in sorted(estimated.models.items())
     }

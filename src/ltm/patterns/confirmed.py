@@ -7,7 +7,8 @@ finalists were chosen is no part of it: keeping those scores would keep their lu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ltm.patterns.table import Floats, Table
 from ltm.records import Variant
 
 CONTROL = "control"
+_OUTSIDE = 0.10  # of an interval
 
 
 def confirm(table: Table, ranking: Ranking) -> dict[str, Any] | None:
@@ -43,19 +45,64 @@ def confirm(table: Table, ranking: Ranking) -> dict[str, Any] | None:
     if not finalists or len(controls) < 2:
         return None
     base = np.array([np.mean(runs[v]) for v in controls])
-    noise, df = _noise([runs[v] for v in runs])
+    spread, spread_df = _spread(base, {table.variants[v].set_id: float(np.mean(runs[v])) for v in finalists})
+    against = _Controls(base, spread, spread_df, *_noise([runs[v] for v in runs]))
     expected = {_content(table.variants[i]): p for i, p in _expected(table, ranking)}
-    rows = [_row(table.variants[v], runs[v], base, noise, df, expected) for v in finalists]
+    rows = [_row(table.variants[v], runs[v], against, expected, len(finalists)) for v in finalists]
     rows.sort(key=lambda r: (-r["confirmed"], r["variant_id"]))
     known = [(r["expected"], r["confirmed"]) for r in rows if r["expected"] is not None]
-    return {
+    mean, half = against.lead([runs[v] for v in finalists], _OUTSIDE)
+    found = {
         "abilities": by,
         "n_controls": len(controls),
         "finalists": rows,
         "mean_expected": rounded(float(np.mean([e for e, _ in known]))) if known else None,
-        "mean_confirmed": rounded(float(np.mean([r["confirmed"] for r in rows]))),
-        "text": {language: _words(rows, len(controls), language) for language in LANGUAGES},
+        "mean_confirmed": rounded(mean),
+        "mean_low": rounded(mean - half),
+        "mean_high": rounded(mean + half),
     }
+    return {**found, "text": {language: _words(found, language) for language in LANGUAGES}}
+
+
+@dataclass(frozen=True)
+class _Controls:
+    """What finalists are compared with: the means of the control sets, and the noise of a run."""
+
+    means: Floats
+    spread: float  # variance between the means of sets
+    spread_df: int
+    noise: float
+    df: int
+
+    def lead(self, runs: Sequence[Sequence[float]], outside: float) -> tuple[float, float]:
+        """Return by how much the mean of some variants lies above the controls, and half its 1 - `outside` interval.
+
+        The controls vary as sets do, and few sets tell little of how much: the degrees of freedom are those of both
+        parts of the error together (Satterthwaite 1946).
+        """
+        from scipy.special import stdtrit
+
+        lead = float(np.mean([np.mean(own) for own in runs]) - self.means.mean())
+        if not self.df:
+            return lead, float("nan")
+        seeds = self.noise**2 * sum(1.0 / len(own) for own in runs) / len(runs) ** 2
+        sets = self.spread / len(self.means)
+        total = max(seeds + sets, 1e-300)
+        df = total**2 / max(seeds**2 / self.df + sets**2 / self.spread_df, 1e-300)
+        return lead, float(stdtrit(df, 1.0 - outside / 2.0) * np.sqrt(total))
+
+
+def _spread(controls: Floats, finalist_of_set: Mapping[int, float]) -> tuple[float, int]:
+    """Return the variance between the means of sets and its degrees of freedom.
+
+    Two controls alone would say next to nothing, so the finalists' sets are asked too, among themselves; but they were
+    chosen to be alike, so the variance is never less than that of the controls.
+    """
+    chosen = np.array(list(finalist_of_set.values()))
+    own = float(np.var(controls, ddof=1))
+    df = len(controls) - 1 + len(chosen) - 1
+    both = float(np.sum((controls - controls.mean()) ** 2) + np.sum((chosen - chosen.mean()) ** 2)) / df
+    return max(own, both), df
 
 
 def _noise(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
@@ -76,13 +123,14 @@ def _expected(table: Table, ranking: Ranking) -> list[tuple[int, float]]:
 
 
 def _row(
-    variant: Variant, own: Sequence[float], base: Floats, noise: float, df: int, expected: dict[tuple[Any, ...], float]
+    variant: Variant,
+    own: Sequence[float],
+    against: _Controls,
+    expected: dict[tuple[Any, ...], float],
+    n_finalists: int,
 ) -> dict[str, Any]:
-    from scipy.special import stdtrit
-
-    lead = float(np.mean(own) - base.mean())
-    se = float(np.sqrt(noise**2 / len(own) + np.var(base, ddof=1) / len(base))) if df else float("nan")
-    half = float(stdtrit(df + len(base) - 1, 0.95)) * se if df else float("nan")
+    """Return one finalist; its interval holds for all at once (Bonferroni), as the best is looked at first."""
+    lead, half = against.lead([own], _OUTSIDE / n_finalists)
     return {
         "variant_id": variant.variant_id,
         "n_runs": len(own),
@@ -93,16 +141,30 @@ def _row(
     }
 
 
-def _words(rows: Sequence[dict[str, Any]], n_controls: int, language: Any) -> str:
-    best = rows[0]
-    mean = number(best["confirmed"], language, sign=True)
-    low, high = (number(best[k], language, sign=True) if best[k] is not None else "?" for k in ("low", "high"))
+def _words(found: dict[str, Any], language: Any) -> str:
+    """Return what was confirmed: all finalists together first, since the best of several is partly lucky again."""
+    rows, best = found["finalists"], found["finalists"][0]
+
+    def signed(value: float | None) -> str:
+        return "?" if value is None else number(value, language, sign=True)
+
+    means = [signed(found[f"mean_{name}"]) for name in ("confirmed", "low", "high")]
+    ends = [signed(best[name]) for name in ("confirmed", "low", "high")]
+    n_better = sum((row["low"] or 0.0) > 0 for row in rows)
+    expected, high = found["mean_expected"], found["mean_high"]
+    short = expected is not None and high is not None and expected > high
     if language == "en":
-        return (
-            f"Confirmed on bank B with fresh seeds: the best of {len(rows)} finalists ({best['variant_id']}) lies "
-            f"{mean} seed sd (90 % from {low} to {high}) above {n_controls} random control sets."
+        text = f"Confirmed on bank B with fresh seeds, against {found['n_controls']} random control sets: "
+        text += (
+            f"{len(rows)} finalists lie {means[0]} seed sd above them on average (90 % from {means[1]} to {means[2]}"
         )
-    return (
-        f"Подтверждено на банке B с новыми запусками: лучший из финалистов ({best['variant_id']}, всего {len(rows)}) "
-        f"отличается на {mean} σ повторов (90 % от {low} до {high}) от случайных контрольных наборов ({n_controls})."
-    )
+        text += f"; {signed(expected)} was expected). " if expected is not None else "). "
+        text += f"The best, {best['variant_id']}: {ends[0]} ({ends[1]} to {ends[2]}, 90 % for all finalists at once). "
+        text += f"{n_better} of {len(rows)} can be called better than random sets."
+        return text + (" They were expected to do better: what ranked them does not hold on bank B." if short else "")
+    text = f"Проверено на банке B с новыми запусками, контрольных случайных наборов: {found['n_controls']}. "
+    text += f"Финалисты ({len(rows)}) в среднем отличаются от них на {means[0]} σ повторов (90 % от {means[1]} до "
+    text += f"{means[2]}; ожидалось {signed(expected)}). " if expected is not None else f"{means[2]}). "
+    text += f"Лучший, {best['variant_id']}: {ends[0]} (от {ends[1]} до {ends[2]}, 90 % для всех финалистов сразу). "
+    text += f"Лучше случайных наборов можно назвать {n_better} из {len(rows)}."
+    return text + (" Ожидалось больше: то, по чему их отобрали, на банке B не подтвердилось." if short else "")

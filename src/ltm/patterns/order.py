@@ -16,7 +16,7 @@ Sources: Bergsma et al. (training re-evaluation curves follow AdamW's averaging 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -158,6 +158,16 @@ def run_doses(layout: Layout, known: Described, weights: Mapping[str, Floats]) -
     return [names[k] for k in shown], [labels[k] for k in shown], doses[:, shown]
 
 
+def claimed_places(layout: Layout, known: Described, kernel: Floats | None, claimed: Collection[str]) -> Floats:
+    """Return the doses of the claimed terms of place, shape (n, K), in standard deviations over the random orders."""
+    if not claimed:
+        return np.zeros((len(layout.rows), 0))
+    names, _, doses = run_doses(layout, known, position_weights(kernel))
+    random = np.array([v.order in _RANDOM and v.spacing == 1 for v in layout.variants])
+    shown = [k for k, name in enumerate(names) if name in claimed]
+    return np.asarray(doses[:, shown] / np.maximum(doses[random][:, shown].std(axis=0), _TINY), dtype=np.float64)
+
+
 def _label(prefix: str, feature: str) -> str:
     return {
         KERNEL: f"{feature} where the schedule remembers most",
@@ -257,15 +267,18 @@ def beside_each_other(found: Sequence[Estimate], terms: mixed.RunTerms) -> list[
         fixed.append(best)
         now = _among_random(_given(terms, fixed))
     made = []
+    twins = [j for j in range(len(found)) if j not in fixed and not now.told[j]]  # would take half of a fixed one
     for k, e in enumerate(found):
-        own = _among_random(_given(terms, [j for j in fixed if j != k])) if k in fixed else now
+        own = _among_random(_given(terms, [j for j in fixed if j != k], twins)) if k in fixed else now
+        if k in twins:  # little of it is its own beside those that are fixed: said by its interval
+            rest = [j for j in range(len(found)) if j not in fixed and j != k]
+            own = _among_random(_given(terms, fixed, rest, keep_twins=True))
+        if not own.told[k]:
+            made.append(replace(e, p=1.0, shrunk=0.0))
+            continue
         low, high = interval(own.estimate[k], own.se[k], own.df)
         row = (float(own.estimate[k]), float(own.se[k]), float(low), float(high), float(own.p[k]))
-        made.append(
-            replace(e, estimate=row[0], se=row[1], low=row[2], high=row[3], p=row[4], shrunk=row[0])
-            if own.told[k]
-            else replace(e, p=1.0, shrunk=0.0)
-        )
+        made.append(replace(e, estimate=row[0], se=row[1], low=row[2], high=row[3], p=row[4], shrunk=row[0]))
     return made
 
 
@@ -280,8 +293,14 @@ class _Beside(NamedTuple):
     df: float
 
 
-def _given(terms: mixed.RunTerms, fixed: Sequence[int]) -> mixed.RunTerms:
-    """Return the equations of all terms with some fixed beside them; those of the fixed ones are empty."""
+def _given(
+    terms: mixed.RunTerms, fixed: Sequence[int], without: Sequence[int] = (), keep_twins: bool = False
+) -> mixed.RunTerms:
+    """Return the equations of all terms with some fixed beside them; theirs, and those left out, are empty."""
+    if without:
+        information, pull, out = terms.information.copy(), terms.pull.copy(), np.array(without)
+        information[out], information[:, out], pull[out] = 0.0, 0.0, 0.0
+        terms = mixed.RunTerms(information, pull, terms.squares, terms.df)
     if not fixed:
         return terms
     at = np.array(fixed)
@@ -291,7 +310,9 @@ def _given(terms: mixed.RunTerms, fixed: Sequence[int]) -> mixed.RunTerms:
     information[at], information[:, at], pull[at] = 0.0, 0.0, 0.0
     left = max(terms.squares - float(terms.pull[at] @ known[:, -1]), 1e-300)
     was = np.diag(terms.information)
-    same = np.flatnonzero(np.diag(information) < _SAME * was)  # nearly a sum of the fixed ones
+    same = np.flatnonzero(
+        np.diag(information) <= (_TINY if keep_twins else _SAME) * was
+    )  # nearly a sum of the fixed ones
     information[same], information[:, same], pull[same] = 0.0, 0.0, 0.0
     return mixed.RunTerms((information + information.T) / 2.0, pull, left, max(1.0, terms.df - len(at)))
 

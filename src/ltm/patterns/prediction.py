@@ -1,8 +1,10 @@
 """How well sets that were never trained are predicted, against what chance alone would seem to predict.
 
 Each set is predicted from all others (leave one set out, in closed form). The rank correlation of predicted and scored
-sets is the linear datamodelling score (LDS); its ceiling is the root of the reliability of a set's score. The errors
-calibrate the conformal intervals of new sets. The same numbers from permuted scores are the band of chance.
+sets is the linear datamodelling score (LDS); its ceiling is the root of the reliability of a set's score. What is
+correlated is how far a prediction lies from the mean of the others: that mean alone is lower where the set that is left
+out is higher, so that predictions from nothing would seem to be the exact opposite of the scores. The errors calibrate
+the conformal intervals of new sets. The same numbers from permuted scores are the band of chance.
 
 Sources: Park et al. 2023 (LDS); Vovk, Gammerman and Shafer 2005 and Lei et al. 2018 (conformal intervals from held-out
 errors); Allen 1974 (leave-one-out residuals of a linear smoother).
@@ -22,6 +24,8 @@ PERMUTED = 200  # score vectors behind the band of chance
 _FEWEST_SETS = 20
 _FEWEST_OF_KIND = 30
 _COVERAGE = 0.90
+_LARGEST_COMPARED = 3000  # sets; of more the mean of the others hardly hangs on the one that is left out
+_NOTHING = 1e-6  # of the scores' standard deviation: a prediction that does not vary
 _LARGEST_CELLS = 5e7  # sets x books up to which discoveries in permuted scores are counted
 
 
@@ -59,8 +63,8 @@ def predict_sets(solved: mixed.Solved, level: float, seed: int, name: str) -> Pr
         return Prediction(n_sets, nan, ceiling, nan, nan, nan, nan, nan)
     leverage = np.maximum(np.asarray(np.diag(solved.projector), dtype=np.float64), 1e-9)
     errors = solved.residual / leverage / problem.root
-    lds = spearman(observed - errors, observed)
-    low, high, discoveries, anything = _by_chance(solved, observed, leverage, level, stream(seed, name, "null band"))
+    lds = float(_correlations(solved, observed[None, :])[0])
+    low, high, discoveries, anything = _by_chance(solved, observed, level, stream(seed, name, "null band"))
     return Prediction(n_sets, lds, ceiling, low, high, discoveries, anything, *_conformal(solved, errors, observed))
 
 
@@ -94,8 +98,28 @@ def _quantile(sizes: Floats) -> float:
     return float(np.sort(sizes)[rank - 1]) if rank <= len(sizes) else float("nan")
 
 
+def _correlations(solved: mixed.Solved, scores: Floats) -> Floats:
+    """Return the rank correlation of each row of scores, (P, S), with its predictions beyond the mean of the others."""
+    alone = {mixed.REST: solved.of_set}  # sets that have nothing to do with each other
+    from_mean = mixed.Solved(solved.problem, alone) if len(solved.problem.root) <= _LARGEST_COMPARED else None
+    if from_mean is None:
+        ahead = scores - _errors(solved, scores)
+    else:
+        ahead = _errors(from_mean, scores) - _errors(solved, scores)
+    says = ahead.std(axis=1) > _NOTHING * scores.std(axis=1)
+    rows = zip(ahead, scores, says, strict=True)
+    return np.array([spearman(a, y) if told else 0.0 for a, y, told in rows])
+
+
+def _errors(solved: mixed.Solved, scores: Floats) -> Floats:
+    """Return how far each set lies from its prediction from the others, shape (P, S)."""
+    root = solved.problem.root
+    leverage = np.maximum(np.asarray(np.diag(solved.projector), dtype=np.float64), 1e-9)
+    return np.asarray(solved.project((scores * root).T).T / leverage / root)
+
+
 def _by_chance(
-    solved: mixed.Solved, observed: Floats, leverage: Floats, level: float, rng: np.random.Generator
+    solved: mixed.Solved, observed: Floats, level: float, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
     """Return (low, high) of the LDS, mean number of claimed books and share of any claim in permuted scores."""
     problem = solved.problem
@@ -104,9 +128,8 @@ def _by_chance(
     for s in np.unique(strata):
         rows = np.flatnonzero(strata == s)
         shuffled[:, rows] = rng.permuted(shuffled[:, rows], axis=1)
-    residual = np.asarray(solved.projector @ (shuffled * problem.root).T.astype(solved.dtype), dtype=np.float64)
-    errors = residual / leverage[:, None] / problem.root[:, None]
-    found = np.array([spearman(y - e, y) for y, e in zip(shuffled, errors.T, strict=True)])
+    residual = solved.project((shuffled * problem.root).T)
+    found = _correlations(solved, shuffled)
     low, high = (float(q) for q in np.quantile(found, [0.05, 0.95]))
     books = problem.factors.books
     if books.shape[0] * books.shape[1] > _LARGEST_CELLS or not books.shape[1]:

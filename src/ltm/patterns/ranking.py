@@ -26,6 +26,7 @@ from ltm.records import ABILITIES, FLUENCY, Ranked
 
 Models = Mapping[str, mixed.Solved]
 OfBooks = Callable[[tuple[str, ...]], Mapping[str, Floats]]
+OfRuns = Callable[[Layout, tuple[str, ...]], Floats]
 CONFIRMATION = "confirmation"
 _NOTHING = 1e-12  # a variance in squared seed sd that is rounding
 _DRAWS = 4000  # behind the critical value: 0.10 is met within 0.005
@@ -55,7 +56,13 @@ def open_rows(table: Table) -> npt.NDArray[np.bool_]:
     return np.array(usable, dtype=np.bool_)[table.variant_of]
 
 
-def rank(table: Table, level: float = 0.10, of_books: OfBooks | None = None, models: Models | None = None) -> Ranking:
+def rank(
+    table: Table,
+    level: float = 0.10,
+    of_books: OfBooks | None = None,
+    models: Models | None = None,
+    of_runs: OfRuns | None = None,
+) -> Ranking:
     """Rank the variants that have a run scored in every ability that counts.
 
     Args:
@@ -63,6 +70,8 @@ def rank(table: Table, level: float = 0.10, of_books: OfBooks | None = None, mod
         level: Chance, where all variants are alike, that any of them is said to be worse than the best.
         of_books: Gives, for the books of a layout, the columns that describe them (`Described.columns`).
         models: ability -> its mixed model, used again where it was fitted to the same runs.
+        of_runs: Gives, for a layout and some abilities, columns of runs, shape (n, K), that are known to move these:
+            places of books in a random order. Without them what an order does counts as luck of its run.
     """
     by = ranked_by(table)
     if not by:
@@ -71,11 +80,13 @@ def rank(table: Table, level: float = 0.10, of_books: OfBooks | None = None, mod
     layout = make_layout(table, np.where(open_rows(table), score, np.nan))
     if len(layout.rows) < 2:
         return Ranking([], by)
-    fitted = _fit(layout, score[layout.rows], of_books, by[0] if len(by) == 1 else "", models)
+    fitted = _fit(layout, score[layout.rows], of_books, by, models, of_runs)
     if fitted is None:
         return Ranking([], by)
     single = {
-        name: _posterior_by_variant(table, name, layout, of_books, models) for name in table.abilities if by != (name,)
+        name: _posterior_by_variant(table, name, layout, of_books, models, of_runs)
+        for name in table.abilities
+        if by != (name,)
     }
     if len(by) == 1:
         single[by[0]] = _by_variant(layout, fitted.mean * table.abilities[by[0]].seed_sd)
@@ -83,7 +94,12 @@ def rank(table: Table, level: float = 0.10, of_books: OfBooks | None = None, mod
 
 
 def _fit(
-    layout: Layout, score: Floats, of_books: OfBooks | None, name: str = "", models: Models | None = None
+    layout: Layout,
+    score: Floats,
+    of_books: OfBooks | None,
+    names_of: tuple[str, ...],
+    models: Models | None = None,
+    of_runs: OfRuns | None = None,
 ) -> mixed.Posterior | None:
     """Fit the model with one mean and random effects of the conditions in the place of the arms.
 
@@ -92,7 +108,7 @@ def _fit(
     """
     factors = mixed.make_factors(layout, of_books(layout.book_ids) if of_books else None)
     problem = mixed.Problem(layout, factors, score)
-    fitted = models.get(name) if models else None
+    fitted = models.get(names_of[0]) if models and len(names_of) == 1 else None
     if fitted is not None and np.array_equal(fitted.problem.layout.rows, layout.rows):
         ratios, inverse = fitted.ratios, fitted.inverse
     else:
@@ -104,6 +120,8 @@ def _fit(
         cells = np.zeros((len(labels), len(names)))
         cells[np.arange(len(labels)), cell] = 1.0
         columns = np.column_stack([columns, cells])
+    if of_runs is not None:
+        columns = np.column_stack([columns, of_runs(layout, names_of)])
     shrunk = mixed.Problem(layout, factors, score, columns)
     return mixed.posterior(mixed.with_random_arms(shrunk, ratios, inverse))
 
@@ -152,7 +170,7 @@ def _by_variant(layout: Layout, mean: Floats) -> dict[str, float]:
 
 
 def _posterior_by_variant(
-    table: Table, name: str, layout: Layout, of_books: OfBooks | None, models: Models | None
+    table: Table, name: str, layout: Layout, of_books: OfBooks | None, models: Models | None, of_runs: OfRuns | None
 ) -> dict[str, float]:
     """Return variant_id -> posterior mean of one ability."""
     if table.abilities[name].constant:
@@ -160,7 +178,7 @@ def _posterior_by_variant(
     score = table.scores[name]
     if not np.isfinite(score[layout.rows]).all():
         layout = make_layout(table, np.where(open_rows(table), score, np.nan))
-    fitted = _fit(layout, score[layout.rows], of_books, name, models) if len(layout.rows) > 1 else None
+    fitted = _fit(layout, score[layout.rows], of_books, (name,), models, of_runs) if len(layout.rows) > 1 else None
     return _by_variant(layout, fitted.mean) if fitted is not None else {}
 
 

@@ -161,9 +161,10 @@ def _versus(effect: Effect, amount: str, table: str, language: Language) -> str:
     if effect.name == "truncated_vs_full":
         plus = "less"
     first, second = term(table, plus, language), term(table, minus, language)
+    less = effect.name == "gaps_vs_full"  # it is not the gaps alone
     if language == "en":
-        return f"“{first}” scores {amount} than “{second}”"
-    return f"«{first}» даёт результат {amount}, чем «{second}»"
+        return f"“{first}”{' (which is also less text)' if less else ''} scores {amount} than “{second}”"
+    return f"«{first}»{' (его и меньше)' if less else ''} даёт результат {amount}, чем «{second}»"
 
 
 def _whole_set(effect: Effect, amount: str, language: Language) -> str:

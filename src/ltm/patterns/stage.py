@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ltm.patterns.ranking import Ranking
     from ltm.patterns.table import Rows
 
-VERSION = 4
+VERSION = 5
 
 
 def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progress) -> Any:

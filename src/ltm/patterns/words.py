@@ -144,7 +144,8 @@ def _families_ru(reason: str) -> str:
 def notes(table: Table, estimated: Estimated, ranking: Ranking, edited: str = "") -> list[dict[str, Any]]:
     """Return what a reader must know beside the findings: what is missing, and what was left out."""
     found: list[Text] = [_edited(edited)] if edited else []
-    found += [{lang: _missing(name, lang) for lang in LANGUAGES} for name in SCORED if name not in table.abilities]
+    if any(name in table.abilities for name in SCORED):  # scores from elsewhere may be of a user's own abilities alone
+        found += [{lang: _missing(name, lang) for lang in LANGUAGES} for name in SCORED if name not in table.abilities]
     reasons: dict[tuple[str, str], list[str]] = {}
     for (name, kind), reason in estimated.skipped.items():
         if reason in _WHY_SKIPPED:

@@ -31,6 +31,8 @@ from ltm.scores.rules import CUT_IS_FINE, WITHOUT_LOGPROBS
 
 LEAST_SHARED = 4  # tokens; a shorter common beginning is not worth the same row
 _WIDTH_STEP = 64
+_NARROW_STEP = 32
+_TREE_TOKENS = 384  # of a tree in a row of its own width: larger ones share more, and pay more for attention
 _WORD_END = re.compile(r"\S+")
 
 Ints = NDArray[np.int64]
@@ -60,7 +62,7 @@ class Plan:
     """Items as requests; the same for every model with this tokenizer and block size."""
 
     bos_id: int
-    width: int  # of the widest row in tokens
+    width: int  # of the rows of one width, in tokens
     requests: list[tuple[Tokens, Tokens]]  # context and continuation
     item_ids: list[str]  # per cell, as all that follow
     cells: Ints
@@ -80,7 +82,7 @@ class Plan:
     @cached_property
     def narrow(self) -> list[Rows]:
         """All requests in rows that are no wider than they must be, one group for each width."""
-        return _lay_out(self.requests, self.bos_id, self.width, _WIDTH_STEP)
+        return _lay_out(self.requests, self.bos_id, _TREE_TOKENS, _NARROW_STEP)
 
     def answers(self, logprobs_Q: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the log-probability of every cell from those of the requests; NaN where a cell has no answer."""
@@ -167,11 +169,14 @@ def _refuse_twins(item: Item, cell: int, first: int) -> None:
         )
 
 
-def _lay_out(requests: Sequence[tuple[Tokens, Tokens]], bos_id: int, width: int, step: int) -> list[Rows]:
-    """Return all requests in rows whose widths are multiples of `step`, one group for each width."""
+def _lay_out(requests: Sequence[tuple[Tokens, Tokens]], bos_id: int, largest: int, step: int) -> list[Rows]:
+    """Return all requests in rows whose widths are multiples of `step`, one group for each width.
+
+    A tree of several texts has at most `largest` tokens.
+    """
     inputs = [(bos_id, *left, *right[:-1]) for left, right in requests]
-    trees = [_Tree(group, inputs) for group in _groups(inputs, width)]
-    by_width: dict[int, list[list[_Tree]]] = {} if trees else {width: []}
+    trees = [_Tree(group, inputs) for group in _groups(inputs, largest)]
+    by_width: dict[int, list[list[_Tree]]] = {} if trees else {step: []}
     for members, wide in _best_fit([len(tree.tokens) for tree in trees], step):
         by_width.setdefault(wide, []).append([trees[member] for member in members])
     return [_filled(by_width[wide], wide, requests, bos_id) for wide in sorted(by_width)]

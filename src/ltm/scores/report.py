@@ -10,12 +10,15 @@ import numpy as np
 
 from ltm.errors import StoreError
 from ltm.records import Item, Reliability
+from ltm.scores.agreement import item_rest
 from ltm.scores.factors import correlations
 from ltm.scores.icc import Layout
 from ltm.scores.measures import FamilyTable, family_tables
 from ltm.scores.rules import Array
 from ltm.scores.section import ScoresSection
 from ltm.store import WorkFolder, json_safe, read_json
+
+_FEWEST_RUNS = 3  # for a correlation over runs
 
 
 def condensed_report(
@@ -52,6 +55,7 @@ def condensed_report(
             "bank": section.bank,
             "metrics": dict(metrics),
             "correlations": correlations(tables, admitted, layout.cells),
+            "items_against_rest": [found for table in tables if (found := _against_rest(table)) is not None],
             "controls": list(controls),
             "dropped_items": dict(sorted(Counter(dropped.values()).items())),
             "items_without_answer": {family: count for family, count in lost.items() if count},
@@ -84,6 +88,23 @@ def control_rows(items: Sequence[Item], raw: tuple[Array, Array], real: Sequence
             }
         )
     return rows
+
+
+def _against_rest(table: FamilyTable) -> dict[str, Any] | None:
+    """Return how the items of a family correlate with the rest of it over the runs; None with fewer than three runs."""
+    if len(table.num_RI) < _FEWEST_RUNS:
+        return None
+    found = item_rest(table)
+    known = found[np.isfinite(found)]
+    if not len(known):
+        return None
+    return {
+        "ability": table.ability,
+        "family": table.family,
+        "n_items": len(known),
+        "median": float(np.median(known)),
+        "below_zero": float((known < 0).mean()),
+    }
 
 
 def _mean(values: Array) -> float:

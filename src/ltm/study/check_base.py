@@ -94,28 +94,35 @@ def _check_packages(settings: StudySettings, notes: Notes) -> None:
 
 
 def _check_memory(settings: StudySettings, base: Base, notes: Notes) -> None:
-    """Warn where not even one sequence fits on this machine, with the nearest setting that does."""
+    """Note where not even one sequence fits on this machine, with the nearest setting that does.
+
+    A problem where the least that the forecast allows for is too much; a warning where what it expects is.
+    """
     runs = settings.runs
     if capabilities.may_have_accelerator():
         return  # asking for a card's free memory would load PyTorch; `ltm plan` does
     free = free_bytes("cpu") / (runs.workers or 1)
-    needed = needed_bytes(settings, base)
+    least, needed = needed_bytes(settings, base)
     if needed <= free:
         return
     smaller = [("runs.method", "lora"), ("runs.method", "qlora"), ("runs.activation_checkpointing", "true")]
     for key, value in smaller:
         section = runs.model_copy(update={key.split(".")[1]: value if key.endswith("method") else True})
-        if needed_bytes(settings.model_copy(update={"runs": section}), base) <= free:
+        if needed_bytes(settings.model_copy(update={"runs": section}), base)[1] <= free:
             nearest = f"nearest that fits: {key}: {value}"
             break
     else:
         nearest = "no setting of it fits: choose a smaller model"
     text = f"takes about {format_bytes(needed)} at one sequence of {settings.model.shape(0).block_size} tokens, "
-    notes.warning("model.base", f"{text}but {format_bytes(free)} are free here; {nearest}")
+    text = f"{text}but {format_bytes(free)} are free here; {nearest}"
+    if least > free:
+        notes.problem("model.base", text, "runs.method", "runs.workers")
+    else:
+        notes.warning("model.base", text)
 
 
-def needed_bytes(settings: StudySettings, base: Base) -> float:
-    """Return the forecast of a run's peak memory in bytes at one sequence a process."""
+def needed_bytes(settings: StudySettings, base: Base) -> tuple[float, float]:
+    """Return the forecast of a run's peak memory in bytes at one sequence a process: the least, and what to expect."""
     runs, block_size = settings.runs, settings.model.shape(0).block_size
     dtype = "bfloat16" if runs.dtype == "auto" else runs.dtype
     lora = runs.method != "full"
@@ -129,4 +136,5 @@ def needed_bytes(settings: StudySettings, base: Base) -> float:
         lora_mlp=float(lora), n_devices=float(runs.processes_per_run), continued=1.0,
         zero={"none": 0.0, "ddp": 0.0, "zero2": 2.0, "fsdp": 3.0}[runs.parallel],
     )  # fmt: skip
-    return forecast(case, device("RTX PRO 6000")).peak_memory_bytes  # bytes hardly depend on the card
+    found = forecast(case, device("RTX PRO 6000"))  # bytes hardly depend on the card
+    return found.peak_memory_low, found.peak_memory_bytes

@@ -64,7 +64,8 @@ def learn(settings: StudySettings, work: WorkFolder, variants: Sequence[Variant]
     families = _families(measures, reliability)
     main = by_recipe[""]
     abilities = {name: components(main, _ability(main, measures, used)) for name, used in families.items()}
-    counted = _counted(abilities)
+    admitted = {r.ability for r in reliability if r.admitted}
+    counted = _counted({name: row for name, row in abilities.items() if name in admitted} or abilities)
     recipes = {
         name: _per_hour(cells, measures, families)
         for name, cells in by_recipe.items()
@@ -222,7 +223,10 @@ def _ability(cells: Cells, measures: Sequence[Measure], families: Sequence[str])
 
 
 def _counted(abilities: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the abilities that decide how to go on: those that tell sets apart at all, else fluency, else all."""
+    """Return the abilities that decide how to go on: those that tell sets apart at all, else fluency, else all.
+
+    Those that can be measured are asked first; at chance an ability seems to tell sets apart by luck.
+    """
     real = [name for name in abilities if name != FLUENCY and abilities[name]["h2_low"] > 0]
     return real or [name for name in abilities if name == FLUENCY] or list(abilities)
 

@@ -223,16 +223,19 @@ def _rows(work: WorkFolder) -> Check:
 
 
 def _weights(work: WorkFolder) -> Check:
-    kept = [job.run_id for job in queue.read_jobs(work)[1] if work.path("runs", job.run_id, WEIGHTS).exists()]
+    folders = {job.run_id: work.path("runs", job.run_id) for job in queue.read_jobs(work)[1]}
+    kept = [i for i, folder in folders.items() if (folder / WEIGHTS).exists() or any(folder.glob("*/*.safetensors"))]
     if not kept:
         return Check("weights", UNKNOWN, "none are here; their hashes stand in the runs' rows")
     from ltm.runs import checkpoint
+    from ltm.runs.engines.start import kept_digest
 
     wrong = []
     for run_id in kept:
-        run = queue.read_run(work, run_id)
+        run, path = queue.read_run(work, run_id), folders[run_id] / WEIGHTS
         try:
-            digest = checkpoint.digest_of(checkpoint.read_weights(work.path("runs", run_id, WEIGHTS)))
+            own = path.exists()  # else a model of transformers, or adapters
+            digest = checkpoint.digest_of(checkpoint.read_weights(path)) if own else kept_digest(folders[run_id])
         except LtmError:
             digest = ""
         if run is not None and run.weights_sha256 and digest != run.weights_sha256:

@@ -86,6 +86,16 @@ def test_models_of_another_build_are_left_to_transformers(tmp_path: Path) -> Non
     assert sum(isinstance(module, bnb.nn.Linear4bit) for module in model.modules()) == 8
 
 
+@pytest.mark.parametrize("four_bit_too", [False, True])
+def test_weights_that_are_not_the_configs_are_refused_and_never_made_up(four_bit_too: bool, tmp_path: Path) -> None:
+    folder = make_base(tmp_path / "base")
+    values = json.loads((folder / "config.json").read_text())
+    for change, words in (({"num_hidden_layers": 3}, "9 are missing"), ({"intermediate_size": 96}, "shape")):
+        (folder / "config.json").write_text(json.dumps(values | change))
+        with pytest.raises(InputError, match=words):
+            base_model.load_base(folder, torch.float32, "cpu", four_bit=four_bit_too)
+
+
 @pytest.mark.slow
 def test_qlora_takes_less_than_half_the_memory_of_lora(tmp_path: Path) -> None:
     """174M parameters; a minute and a half of processor time."""

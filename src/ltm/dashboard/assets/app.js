@@ -1,5 +1,6 @@
 // Wire the page: the two languages, light and dark, the list of contents, the keyboard and the printer.
 function setLanguage(code) {
+  hurry();
   language = code;
   root.lang = code;
   root.dataset.language = code;
@@ -13,6 +14,7 @@ function isDark() {
 }
 
 function setTheme() {
+  hurry();
   root.dataset.theme = isDark() ? 'light' : 'dark';
   redrawCharts();
 }
@@ -83,18 +85,6 @@ function fromPaper() {
   redrawCharts();
 }
 
-// Lay out each far chapter once, when there is nothing else to do, so that links and the scroll bar know its height.
-function learnHeights(sections) {
-  const section = sections.shift();
-  if (!section) return;
-  whenIdle(() => {
-    section.style.contentVisibility = 'visible';
-    requestAnimationFrame(() => requestAnimationFrame(() => { section.style.contentVisibility = ''; learnHeights(sections); }));
-  });
-}
-
-const whenIdle = window.requestIdleCallback || ((then) => setTimeout(then, 50));
-
 for (const button of document.querySelectorAll('.top [data-language]')) {
   button.addEventListener('click', () => setLanguage(button.dataset.language));
   button.setAttribute('aria-pressed', String(button.dataset.language === language));
@@ -104,9 +94,10 @@ matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redrawChar
 document.addEventListener('scroll', () => { tip.hidden = true; }, {passive: true});
 document.addEventListener('keydown', onArrow);
 document.addEventListener('keydown', onEscape);
+for (const kind of ['pointerdown', 'keydown', 'input', 'change', 'click']) document.addEventListener(kind, hurry, {capture: true, passive: true});
 addEventListener('beforeprint', toPaper);
 addEventListener('afterprint', fromPaper);
 setUpAll(chapters);
 markContents();
 route();
-learnHeights([...chapters.children]);
+settleSoon();

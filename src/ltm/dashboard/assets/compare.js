@@ -21,7 +21,7 @@ function ahead(a, b) {
   const [one, two] = [a, b].map((i) => ({value: runValue(i, 'posterior'), low: runValue(i, 'low'), high: runValue(i, 'high')}));
   if ([one.value, two.value, one.low, two.low, one.high, two.high].includes(null)) return word('compare.unranked');
   const estimate = one.value - two.value, half = Math.hypot((one.high - one.low) / 2, (two.high - two.low) / 2);
-  const values = {first: runName(a), second: runName(b), estimate: signed(estimate), low: signed(estimate - half), high: signed(estimate + half)};
+  const values = {first: runName(a), second: runName(b), estimate: signed(estimate), low: signed(estimate - half), high: signed(estimate + half), unit: unitWord()};
   return word(Math.abs(estimate) <= half ? 'compare.unclear' : estimate > 0 ? 'compare.first' : 'compare.second', values);
 }
 

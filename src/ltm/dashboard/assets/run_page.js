@@ -2,8 +2,8 @@
 function standing(i) {
   const place = runValue(i, 'place');
   if (place === null) return word('run.unranked');
-  const values = {place, posterior: signed(runValue(i, 'posterior')), low: signed(runValue(i, 'low')), high: signed(runValue(i, 'high'))};
-  return word('run.standing', values) + ' ' + word(runValue(i, 'tied') === 'tied' ? 'run.tied' : 'run.behind');
+  const values = {place, posterior: signed(runValue(i, 'posterior')), low: signed(runValue(i, 'low')), high: signed(runValue(i, 'high')), unit: unitWord()};
+  return word('run.standing', values) + ' ' + word(place === 1 ? 'run.first' : runValue(i, 'tied') === 'tied' ? 'run.tied' : 'run.behind');
 }
 
 function scoreRows(i) {
@@ -33,7 +33,7 @@ function reasons(i) {
   const named = (rows) => rows.slice(0, 5).map(({place, value}) => `\u2068${bookTitle(place)}\u2069 (${signed(value)})`).join('; ');
   const up = known.filter(({value}) => value > 0).sort((a, b) => b.value - a.value);
   const down = known.filter(({value}) => value < 0).sort((a, b) => a.value - b.value);
-  return [up.length ? word('run.lifting', {list: named(up)}) : '', down.length ? word('run.lowering', {list: named(down)}) : ''].filter(Boolean);
+  return [up.length ? word('run.lifting', {list: named(up), unit: unitWord()}) : '', down.length ? word('run.lowering', {list: named(down)}) : ''].filter(Boolean);
 }
 
 function origin(i) {

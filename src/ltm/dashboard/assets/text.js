@@ -1,6 +1,7 @@
 // Words and numbers in the reader's language. Titles come from strangers: they reach the page through textContent only.
 let data = JSON.parse(document.getElementById('data').textContent);
 const root = document.documentElement;
+const view = document.getElementById('view'), chapters = document.getElementById('chapters');
 let language = root.dataset.language;
 
 const NUMBER_LOCALE = {

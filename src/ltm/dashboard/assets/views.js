@@ -1,5 +1,4 @@
 // What stands in place of the chapters while the address asks for it: one run (#run=ID) or two (#compare=A,B).
-const view = document.getElementById('view'), chapters = document.getElementById('chapters');
 let cameFrom = 0; // where the reader stood in the chapters
 
 function viewFigure(name, title, rows, extra) {
@@ -41,10 +40,18 @@ function gapWords(i) {
   return word('run.gaps', {kind: termOf(i, 'gap_kind'), share: FORMATS.pct(runValue(i, 'density'))});
 }
 
-// Mean over abilities of what a book is expected to add; null where nothing is known of it.
+// The unit of sums over the abilities that sets are ranked by: seed or residual standard deviations, or both.
+function unitWord() {
+  const runs = allRuns(), names = Object.keys(runs.by_ability);
+  const units = new Set((names.length ? names : Object.keys(runs.units)).map((name) => runs.units[name]).filter(Boolean));
+  return word('run.unit.' + (units.size === 1 && (units.has('seed') || units.has('residual')) ? [...units][0] : 'both'));
+}
+
+// Mean over the abilities that sets are ranked by of what a book is expected to add; null where nothing is known of it.
 function contribution(place) {
-  const {contributions} = allRuns();
-  const known = contributions.values.map((values) => values[place]).filter((value) => typeof value === 'number');
+  const {contributions, by_ability: ranked} = allRuns();
+  const counts = (ability) => !Object.keys(ranked).length || ability in ranked;
+  const known = contributions.values.filter((_, a) => counts(contributions.abilities[a])).map((values) => values[place]).filter((value) => typeof value === 'number');
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
 }
 
@@ -72,6 +79,7 @@ function backLink() {
 
 // Draw what the address asks for, or the chapters. `again` = the same view in another language or with newer rows.
 function route(again) {
+  hurry();
   const asked = decodeURIComponent(location.hash.slice(1));
   const [kind, value] = [asked.split('=')[0], asked.slice(asked.indexOf('=') + 1)];
   const isView = (kind === 'run' || kind === 'compare') && asked.includes('=');

@@ -12,9 +12,9 @@ from typing import Any
 
 from ltm.dashboard import figures, tables
 from ltm.dashboard.chapters.advice import advice
-from ltm.dashboard.chapters.confirmed import best_confirmed
+from ltm.dashboard.chapters.confirmed import confirmed_unit, finalist_rows, mean_confirmed, n_clearly_above
 from ltm.dashboard.chapters.effects import directions, listing
-from ltm.dashboard.effect_units import ranked_by, ranking_unit, unit_of, unit_word
+from ltm.dashboard.effect_units import ranked_by, unit_of, unit_word
 from ltm.dashboard.figures import Record
 from ltm.dashboard.inputs import Inputs, number, plain
 from ltm.dashboard.layout import Chapter, bullets, folded, heading, table_slot
@@ -38,7 +38,7 @@ from ltm.dashboard.words import (
 
 NEEDS = ("study.json", "patterns/findings.json")
 # A sentence of `ltm.patterns`: what, then in brackets how sure, then how it held up elsewhere.
-_FINDING = re.compile(r"(.+) \((90 [^()]*)\)\.?\s*(.*)$", re.DOTALL)
+_FINDING = re.compile(r"(.+) \((90[^()]*)\)\.?\s*(.*)$", re.DOTALL)
 _BIG, _MOST = 3, 60
 _HALF = 0.5
 
@@ -84,7 +84,13 @@ def texts_of(entry: Any) -> dict[str, str]:
     inner = entry.get("text", entry)
     if isinstance(inner, str):
         return {"en": plain(inner)}
-    return {k: plain(v) for k, v in inner.items() if isinstance(v, str)} if isinstance(inner, dict) else {}
+    found = {k: plain(v) for k, v in inner.items() if isinstance(v, str)} if isinstance(inner, dict) else {}
+    return {language: _one_style(language, text) for language, text in found.items()}
+
+
+def _one_style(language: str, text: str) -> str:
+    """Return a sentence with percentages as the rest of the page writes them."""
+    return text.replace("90 %-й", "90-процентный") if language == "ru" else re.sub(r"(\d) %", r"\1%", text)
 
 
 def _lead(inputs: Inputs, n_found: int) -> str:
@@ -92,7 +98,7 @@ def _lead(inputs: Inputs, n_found: int) -> str:
         return both("answer.none")
     claimed = [effect for effect in inputs.effects if figures.verdict(effect) != "unclear"]
     sentences = [both("answer.some", n=n_found)]
-    for key, strongest in directions(claimed, 3):
+    for key, strongest in directions(claimed, 3) if n_found > 1 else []:  # one finding stands in full just below
         sentences.append(spans({language: listing(language, key, strongest) for language in LANGUAGES}))
     return " ".join(sentences)
 
@@ -135,7 +141,9 @@ def _how_sure(inputs: Inputs, found: list[dict[str, Any]]) -> list[dict[str, str
         sentences.append(texts("answer.level", level=Percent(level)))
         held = [f for f in found if number(f.get("refits")) and number(f.get("survives")) is not None]
         well = sum(f["survives"] > _HALF * f["refits"] for f in held)
-        if held:
+        if len(held) == 1:
+            sentences.append(texts("answer.held_only" if well else "answer.not_held_only"))
+        elif held:
             sentences.append(texts("answer.held", n=well, total=len(held)))
     sentences.append(_omnibus_sentence(inputs))
     sentences += _predictions(inputs)
@@ -148,13 +156,13 @@ def _how_sure(inputs: Inputs, found: list[dict[str, Any]]) -> list[dict[str, str
 
 
 def _confirmed(inputs: Inputs) -> dict[str, str]:
-    best = best_confirmed(inputs)
-    if best is None:
+    rows = finalist_rows(inputs)
+    if not rows:
         return texts("answer.unconfirmed")
-    above = best["low"] is not None and best["low"] > 0
-    key = "answer.confirmed" if above else "answer.not_confirmed"
-    values: dict[str, Argument] = {k: Signed(best[k]) for k in ("confirmed", "low", "high")}
-    return texts(key, unit=unit_word(ranking_unit(inputs)), **values)
+    n = n_clearly_above(rows)
+    values: dict[str, Argument] = {key: Signed(rows[0][key]) for key in ("confirmed", "low", "high")}
+    values |= {"total": len(rows), "mean": Signed(mean_confirmed(inputs)), "unit": unit_word(confirmed_unit(inputs))}
+    return texts("answer.confirmed", n=n, **values) if n else texts("answer.not_confirmed", **values)
 
 
 def _omnibus(inputs: Inputs) -> list[dict[str, Any]]:

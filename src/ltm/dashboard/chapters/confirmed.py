@@ -6,6 +6,7 @@ numbers that the page calls confirmed: whatever was measured while finalists wer
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from ltm.dashboard import curve_charts, tables
@@ -26,14 +27,14 @@ def confirmed(inputs: Inputs) -> Chapter:
     if not rows:
         return Chapter(both(_why_not(inputs)), needs=NEEDS)
     found = inputs.findings["confirmed"]
-    unit = unit_word(unit_of(inputs, _abilities(inputs)))
+    unit = unit_word(confirmed_unit(inputs))
     best = rows[0]
-    above = sum(row["low"] is not None and row["low"] > 0 for row in rows)
+    above = n_clearly_above(rows)
     values: dict[str, Argument] = {key: Signed(best[key]) for key in ("confirmed", "low", "high")}
     controls = number(found.get("n_controls"))
     sentences = [
         texts("confirmed.best", run=best["label"], controls=controls, unit=unit, total=len(rows), **values),
-        texts("confirmed.above", n=above, total=len(rows)),
+        texts("confirmed.above" if above else "confirmed.none_above", n=above, total=len(rows)),
         _shrinkage(found, unit),
     ]
     folded = [
@@ -65,7 +66,7 @@ def finalist_rows(inputs: Inputs) -> list[Record]:
     found = inputs.findings.get("confirmed")
     finalists = found.get("finalists") if isinstance(found, dict) else None
     by_id = {variant.variant_id: variant for variant in inputs.variants}
-    unit = unit_of(inputs, _abilities(inputs))
+    unit = confirmed_unit(inputs)
     rows: list[Record] = []
     for entry in finalists if isinstance(finalists, list) else []:
         value = number(entry.get("confirmed")) if isinstance(entry, dict) else None
@@ -89,6 +90,30 @@ def finalist_rows(inputs: Inputs) -> list[Record]:
     return sorted(rows, key=lambda row: (-row["confirmed"], row["label"]))
 
 
+def n_clearly_above(rows: list[Record]) -> int:
+    """Return how many finalists are above the random sets, with allowance for there being several (Bonferroni).
+
+    The best of several is above zero by chance more often than one that was named beforehand: each 90 % interval is
+    made wider in the ratio of the normal quantiles.
+    """
+    wider = _quantile(0.05 / len(rows)) / _quantile(0.05) if rows else 1.0
+    count = 0
+    for row in rows:
+        if row["low"] is not None and row["confirmed"] - wider * (row["confirmed"] - row["low"]) > 0:
+            count += 1
+    return count
+
+
+def _quantile(tail: float) -> float:
+    return statistics.NormalDist().inv_cdf(1.0 - tail)
+
+
+def mean_confirmed(inputs: Inputs) -> float | None:
+    """Return the mean of all finalists above the random sets: no choice among them flatters it."""
+    values = [row["confirmed"] for row in finalist_rows(inputs)]
+    return statistics.fmean(values) if values else None
+
+
 def best_confirmed(inputs: Inputs) -> Record | None:
     """Return the best finalist, or None where nothing is confirmed."""
     rows = finalist_rows(inputs)
@@ -99,6 +124,11 @@ def _abilities(inputs: Inputs) -> list[str]:
     found = inputs.findings.get("confirmed")
     names = found.get("abilities") if isinstance(found, dict) else None
     return [str(name) for name in names] if isinstance(names, list) else ranked_by(inputs)
+
+
+def confirmed_unit(inputs: Inputs) -> str:
+    """Return the unit that finalists are compared in."""
+    return unit_of(inputs, _abilities(inputs))
 
 
 def _shrinkage(found: dict[str, Any], unit: Argument) -> dict[str, str]:

@@ -92,8 +92,9 @@ def effect_sentence(mine: Sequence[Effect], kind: str) -> str:
     claimed = [e for e in mine if figures.verdict(e) != "unclear"]
     total = len({effect.name for effect in mine})
     if not claimed:
-        return both(f"effects.{kind}.none", total=total)
-    text = both(f"effects.{kind}.some", n=len({effect.name for effect in claimed}), total=total)
+        return both("effects.only_none") if total == 1 else both(f"effects.{kind}.none", total=total)
+    n_claimed = len({effect.name for effect in claimed})
+    text = both("effects.only_some") if total == 1 else both(f"effects.{kind}.some", n=n_claimed, total=total)
     for key, strongest in directions(claimed):
         text += " " + spans({language: listing(language, key, strongest) for language in LANGUAGES})
     return text

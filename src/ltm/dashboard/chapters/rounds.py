@@ -12,7 +12,20 @@ from ltm.dashboard.figures import Record, by_ability
 from ltm.dashboard.inputs import ROUNDS, Inputs, number
 from ltm.dashboard.layout import Chapter, bullets, heading
 from ltm.dashboard.tables import Figure
-from ltm.dashboard.words import Capital, Fixed, Percent, Several, Signed, Term, both, joined, spans, texts
+from ltm.dashboard.words import (
+    LANGUAGES,
+    Capital,
+    Fixed,
+    Percent,
+    Several,
+    Signed,
+    Term,
+    both,
+    joined,
+    say,
+    spans,
+    texts,
+)
 
 NEEDS = ("sets/variants.parquet",)
 _MOST_RECIPES = 20
@@ -27,7 +40,8 @@ def rounds(inputs: Inputs) -> Chapter:
     if len(rows) == 1 and not coming and not inputs.learned:
         chapter = Chapter(both("rounds.single", n=rows[0]["runs"], sets=rows[0]["sets"]), needs=NEEDS)
     else:
-        told = texts("rounds.some", n=len(rows), list=_terms([row["round"] for row in rows]))
+        over = not coming and all(row["round_state"] == "complete" for row in rows)
+        told = texts("rounds.all" if over else "rounds.some", n=len(rows), list=_terms([row["round"] for row in rows]))
         more = texts("rounds.to_come", list=_terms(coming)) if coming else {}
         chapter = Chapter(spans(joined(told, more)), needs=NEEDS)
     table = Figure(rows, tables.ROUND_COLUMNS, caption="caption.rounds", prefix={"round_state": "term.state."})
@@ -90,7 +104,7 @@ def _add_pilot(chapter: Chapter, learned: dict[str, Any]) -> None:
         chapter.add("h2", figure, "rounds.h2", "rounds.h2_subtitle")
     recipes = recipe_rows(learned)
     if len(recipes) > 1:
-        prefix = {"recipe": "term.recipe.", "chosen": "term.chosen."}
+        prefix = {"chosen": "term.chosen."}
         chapter.add("recipes", Figure(recipes, tables.RECIPE_COLUMNS, caption="caption.recipes", prefix=prefix))
 
 
@@ -114,7 +128,9 @@ def pilot_lessons(learned: dict[str, Any]) -> list[dict[str, str]]:
     recipes = learned.get("recipes")
     if isinstance(recipes, dict) and len(recipes) > 1:
         chosen = learned.get("recipe")
-        lessons.append(texts("rounds.recipe", recipe=str(chosen)) if chosen else texts("rounds.own_recipe"))
+        named = recipe_name(str(chosen))
+        goes_on = {language: say(language, "rounds.recipe", recipe=named[language]) for language in LANGUAGES}
+        lessons.append(goes_on if chosen else texts("rounds.own_recipe"))
     if isinstance(learned.get("shares"), dict):
         lessons.append(texts("rounds.quiet"))
     slow = learned.get("slow_lr")
@@ -126,6 +142,18 @@ def pilot_lessons(learned: dict[str, Any]) -> list[dict[str, str]]:
     return lessons
 
 
+def recipe_name(name: str) -> dict[str, str]:
+    """Return the name of a recipe of the pilot by language: `recipe 1` and so on, or as it is called.
+
+    >>> recipe_name("recipe 2"), recipe_name("lr/4")["ru"]
+    ({'en': 'recipe 2', 'ru': 'рецепт 2'}, 'lr/4')
+    """
+    word, _, place = name.partition(" ")
+    if word == "recipe" and place.isdecimal():
+        return texts("rounds.recipe_name", number=place)
+    return dict.fromkeys(LANGUAGES, name)
+
+
 def recipe_rows(learned: dict[str, Any]) -> list[Record]:
     """Return the recipes that the pilot compared, best first."""
     found = learned.get("recipes")
@@ -134,7 +162,8 @@ def recipe_rows(learned: dict[str, Any]) -> list[Record]:
         if isinstance(own, dict):
             values = {key: number(own.get(key)) for key in ("h2", "seconds", "findings_per_hour")}
             chosen = "chosen" if name == learned.get("recipe", "") else "left"
-            rows.append({"recipe": name or "own", **values, "chosen": chosen})
+            named = recipe_name(name) if name else texts("term.recipe.own")
+            rows.append({"recipe": named["en"], "recipe_ru": named["ru"], **values, "chosen": chosen})
     rows.sort(key=lambda row: (-(row["findings_per_hour"] or 0.0), row["recipe"]))
     return rows[:_MOST_RECIPES]
 

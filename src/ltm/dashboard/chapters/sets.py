@@ -19,7 +19,6 @@ from ltm.dashboard.words import Argument, Several, Signed, Term, both, joined, s
 from ltm.records import Book
 
 _LISTED = 3000  # books of a set that are listed
-_RANGE = ("low", "high")
 
 
 def sets(inputs: Inputs) -> Chapter:
@@ -67,6 +66,7 @@ def ideal(inputs: Inputs) -> Chapter:
     sure, open_ = (_ids(found, key) for key in ("sure", "open"))
     told = [
         texts("ideal.predicted", n=len(ids), unit=unit_word(unit), **values),
+        texts("ideal.not_apart") if (number(found.get("low")) or 0.0) <= 0 else {},
         _how_sure(len(sure & set(ids)), len(ids), len(open_)),
         _order_words(found),
         _gap_words(found),
@@ -79,7 +79,7 @@ def ideal(inputs: Inputs) -> Chapter:
     chart = Figure(rows, tables.RANGE_COLUMNS, curve_charts.ranges(), prefix=prefix, summary=words)
     chapter.add("ranges", chart, "ideal.figure", f"sets.subtitle.{unit}")
     books = ideal_books(inputs, found)
-    more: list[tables.Column] = [(key, "sign") for key in books[0] if key in _RANGE or key.startswith("ability.")]
+    more: list[tables.Column] = [(key, "sign") for key in books[0] if key.startswith("ability.")]
     table = Figure(
         books, [*tables.IDEAL_COLUMNS, *more], caption="caption.ideal", search="js.search_books", summary=joined(*told)
     )
@@ -176,9 +176,7 @@ def ideal_books(inputs: Inputs, found: dict[str, Any]) -> list[Record]:
         own = [effects.get((book_id, ability)) for ability in abilities]
         values = [number(effect.shrunk) if effect else None for effect in own]
         known = [value for value in values if value is not None]
-        alone = own[0] if len(own) == 1 else None  # its interval is that of the effect before it was shrunk
         named = {f"ability.{a}": value for a, value in zip(abilities, values, strict=True)}
-        ends = {key: number(getattr(alone, key)) if alone else None for key in _RANGE}
         rows.append(
             {
                 "title": book.title if book else book_id,
@@ -186,7 +184,7 @@ def ideal_books(inputs: Inputs, found: dict[str, Any]) -> list[Record]:
                 "year": book.year if book else None,
                 "membership": _membership(book_id, inside, sure, open_),
                 "expected": sum(known) / len(known) if known else None,
-                **(ends if len(abilities) == 1 else named),
+                **(named if len(abilities) > 1 else {}),
                 "$id": book_id,
             }
         )

@@ -12,7 +12,7 @@ from ltm.dashboard.figures import Record
 from ltm.dashboard.inputs import Inputs, number
 from ltm.dashboard.layout import Chapter, note
 from ltm.dashboard.tables import Figure
-from ltm.dashboard.words import Duration, Fixed, Term, both, joined, spans, texts
+from ltm.dashboard.words import Capital, Duration, Fixed, Term, both, joined, spans, texts
 
 NEEDS = ("forecast.json", "timings.json")
 
@@ -59,7 +59,7 @@ def _finding(rows: list[Record]) -> dict[str, str]:
 
 
 def _stage_words(row: Record) -> dict[str, str]:
-    stage = Term(f"term.stage.{row['stage']}", row["stage"])
+    stage = Capital(Term(f"term.stage.{row['stage']}", row["stage"]))
     return texts("time.stage", stage=stage, forecast=Duration(row["forecast"]), measured=Duration(row["measured"]))
 
 

@@ -42,7 +42,7 @@ def need(package: str) -> Any:
     try:
         return import_module(package)
     except ImportError as error:
-        raise InputError(f"runs.engine hf needs {package}: {error}", _INSTALL) from None
+        raise InputError(f"models of transformers need {package}: {error}", _INSTALL) from None
 
 
 def load_base(folder: Path, dtype: torch.dtype, device: str, *, four_bit: bool = False) -> Any:
@@ -69,13 +69,22 @@ def read_model(folder: Path, dtype: torch.dtype, device: str, *, four_bit: bool 
 def _whole(folder: Path, dtype: torch.dtype, device: str, **options: Any) -> Any:
     transformers = need("transformers")
     with quiet(transformers):
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model, told = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             attn_implementation=_attention(device, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below, in words
             **options,
+        )
+    others = [key if isinstance(key, str) else key[0] for key in told["mismatched_keys"]]
+    if lacking := sorted({*told["missing_keys"], *others}):
+        raise InputError(  # transformers would go on with random numbers in their place
+            f"the weights in {folder} are not all of the model that its config.json names: {len(lacking)} are missing "
+            f"or of another shape ({lacking[0]})",
+            "download the folder again",
         )
     return model if options else model.to(device)
 

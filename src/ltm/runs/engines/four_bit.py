@@ -146,9 +146,12 @@ def _put(model: Any, name: str, tensor: Tensor, dtype: torch.dtype, device: str)
     bnb = base_model.need("bitsandbytes")
     path, _, kind = name.rpartition(".")
     module = model.get_submodule(path)
-    empty = module._parameters[kind]
-    if tuple(empty.shape) != tuple(tensor.shape) and not isinstance(module, bnb.nn.Linear4bit):
-        raise InputError(f"{name} has the shape {list(tensor.shape)}, not {list(empty.shape)}", "download it again")
+    wanted = tuple(module._parameters[kind].shape)
+    if tuple(tensor.shape) != wanted:
+        raise InputError(
+            f"{name} has the shape {list(tensor.shape)}, not {list(wanted)} as config.json says",
+            "download the folder again",
+        )
     if tensor.dtype in _FLOATS:
         tensor = tensor.to(dtype)
     if isinstance(module, bnb.nn.Linear4bit) and kind == "weight":

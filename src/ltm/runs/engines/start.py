@@ -291,7 +291,7 @@ def _row(
         compiled=False,
         micro_tokens=micro_tokens,
         matmul_flops=hardware.matmul_flops(device, getattr(torch, precision)),
-        weights_sha256=_digest(work.path("runs", job.run_id)),
+        weights_sha256=kept_digest(work.path("runs", job.run_id)),
     )
 
 
@@ -300,9 +300,11 @@ def _name(recipe: queue.Recipe) -> str:
     return recipe.model.name if method == "full" else f"{recipe.model.name} ({method})"
 
 
-def _digest(folder: Path) -> str:
-    """Return the SHA-256 of the tensors that a run keeps, file by file."""
+def kept_digest(folder: Path) -> str:
+    """Return the SHA-256 of the tensors that a run keeps below its folder, file by file."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*/*.safetensors")):
-        digest.update(path.read_bytes())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
     return digest.hexdigest()
