@@ -34,7 +34,7 @@ MODEL = ModelSection(size="llama-0.1m", n_layer=1, n_embd=16, n_head=1, n_kv_hea
 RUNS = {"batch_tokens": 64, "device": "cpu", "compile": False, "workers": 1, "checkpoint_seconds": 0.02}
 
 
-def study(root, kjv_texts, **runs):
+def study(root, kjv_texts, count=3, **runs):
     """Lay out sets, tokens and the queue of a small study; returns its folder, recipe and jobs."""
     work = WorkFolder(root)
     books = []
@@ -45,7 +45,7 @@ def study(root, kjv_texts, **runs):
         books.append(Book(book, title, "", None, "en", "", "", "", rank, "train", 1, len(text.encode()), [0], {}))
     write_rows(work.path("books", "catalogue.parquet"), books, Book)
     sets = SetsSection(
-        count=3, books_per_set=4, book_tokens=3200, shares={"single": 1, "seeds": 0, "order": 0, "gaps": 0}
+        count=count, books_per_set=4, book_tokens=3200, shares={"single": 1, "seeds": 0, "order": 0, "gaps": 0}
     )
     build_sets(sets, work, 1, Progress(quiet=True))
     tokens.build(TokensSection(vocab_size=300, sample_bytes=20_000), work, 1, Progress(quiet=True))

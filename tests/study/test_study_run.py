@@ -82,8 +82,8 @@ def test_reports_answer_without_repeating_the_settings(finished):
 
 
 def test_other_settings_in_the_same_folder_are_asked_about(finished):
-    changed = ltm.load("demo", {**SMALL, "sets.count": 26}, work=str(finished.work.root))
-    with pytest.raises(ltm.errors.InputError, match="sets.count: 24 -> 26"):
+    changed = ltm.load("demo", {**SMALL, "runs.lr": 0.002}, work=str(finished.work.root))
+    with pytest.raises(ltm.errors.InputError, match="runs.lr: 0.004 -> 0.002"):
         changed.run(progress=Progress(quiet=True))
     assert finished.status()["runs"]["complete"] == len(finished.jobs())
 

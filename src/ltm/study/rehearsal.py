@@ -28,6 +28,7 @@ from ltm.books.catalogue import TextStore, read_catalogue, write_catalogue
 from ltm.books.folder import BookFile, check_folder, list_files
 from ltm.books.manifest import find_manifest
 from ltm.books.parallel import most_workers
+from ltm.errors import DamagedError
 from ltm.evalset import stage as evalset_stage
 from ltm.forecast.bill import Z90, Costs
 from ltm.progress import Progress, Task
@@ -143,10 +144,11 @@ def _folder(pool: Executor) -> Iterator[WorkFolder]:
 
 def _library(settings: StudySettings, work: WorkFolder, scratch: WorkFolder, effort: Effort) -> tuple[Costs, Library]:
     """Lay out books, a small design, tokens and questions in the scratch folder, and time it."""
-    costs = Costs()
+    costs, library = Costs(), None
     if work.path("books", "catalogue.parquet").exists():
-        library = _from_catalogue(work, scratch, effort.library_bytes)
-    else:
+        with contextlib.suppress(DamagedError):  # the stage will mend it; the books themselves are there
+            library = _from_catalogue(work, scratch, effort.library_bytes)
+    if library is None:
         costs, library = _read_sample(settings, scratch, effort.library_bytes)
     costs = dataclasses.replace(costs, sets_seconds=_timed(lambda: _small_design(settings, scratch)))
     costs = _tokens(settings, scratch, costs, library.train_bytes)
