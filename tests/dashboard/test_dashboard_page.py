@@ -18,6 +18,7 @@ from ltm.dashboard.stage import build, page_path
 from ltm.dashboard.tables import script_json
 from ltm.dashboard.words import LANGUAGES, Duration, Fixed, Percent, Signed, entries, say, show
 from ltm.errors import StoreError
+from ltm.evalset import evalfile
 from ltm.progress import Progress
 from ltm.store import WorkFolder, read_json, write_json
 
@@ -257,3 +258,9 @@ def test_effects_are_named_in_each_language_or_by_their_label() -> None:
     assert effect_name("ru", "feature", "own_idea", "own idea") == "own idea"
     assert effect_name("ru", "order", "new_vs_random", "order: new against random") == "order: new against random"
     assert effect_name("ru", "book", "b1", "Emma") == "Emma"
+
+
+def test_every_family_of_questions_has_a_name_in_both_languages():
+    families = [family.name for family in evalfile.load(None).families]
+    assert "T0c" in families
+    assert {f"term.{name}" for name in families} <= entries("en").keys() & entries("ru").keys()
