@@ -81,6 +81,7 @@ def test_language_switches_without_loading(opened: Opened) -> None:
     assert page.evaluate("document.documentElement.lang") == "ru"
     assert "повышает способность" in page.locator("#figure-book .plot svg").text_content()
     opened.bring("board")
+    until(page, "document.querySelector('#figure-board thead').textContent.includes('Место')")  # drawn when it is seen
     assert "Место" in page.locator("#figure-board thead").text_content()
     assert "+1,92" in page.locator("#figure-board tbody").text_content()
     assert opened.said == opened.asked == []
@@ -143,6 +144,7 @@ def test_two_runs_are_compared_book_by_book(opened: Opened) -> None:
     board.get_by_role("link", name="Compare the two").click()
     view = page.locator("#view")
     assert page.evaluate("location.hash") == f"#compare={runs[0]},{runs[1]}"
+    until(page, "document.getElementById('view').textContent.includes('books are in both')")  # a step later
     told = re.search(r"(\d+) books are in both; (\d+) only in A, (\d+) only in B", view.text_content())
     shared, first, second = map(int, told.groups())
     assert shared + first == shared + second == 25

@@ -38,6 +38,26 @@ def series(column: str, marks: list[Any]) -> Any:
     return alt.Scale(domain=[f"%{column}"], range=marks)
 
 
+def line_of(column: str) -> Any:
+    """Return a line of the drawing for each value of a column, in the order of the rows."""
+    return alt.Y(f"{column}:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+
+
+def coloured(column: str, kinds: list[str], colours: list[str]) -> Any:
+    """Return the colour of each kind of a column, with a legend."""
+    return alt.Color(f"{column}:N", scale=alt.Scale(domain=kinds, range=colours), legend=alt.Legend(title=None))
+
+
+def filled(column: str, kinds: list[str], colours: list[str]) -> Any:
+    """Return what each kind's mark is filled with; the colour of the page leaves it hollow."""
+    return alt.Fill(f"{column}:N", scale=alt.Scale(domain=kinds, range=colours))
+
+
+def shaped(column: str, kinds: list[str], shapes: list[str]) -> Any:
+    """Return the shape of each kind's mark, so that colour is never the only sign."""
+    return alt.Shape(f"{column}:N", scale=alt.Scale(domain=kinds, range=shapes))
+
+
 def tooltip(*columns: tuple[str, str, str]) -> list[Any]:
     """Return tooltip lines of (field, type, number format); the title is the column's word."""
     return [
@@ -57,10 +77,10 @@ def forest() -> Spec:
 
     Rows of `band` are the yardstick: what luck alone does to one run.
     """
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("label")
     verdicts = ["@term.raises", "@term.lowers", "@term.unclear"]
     colours = ["$raise", "$lower", "$quiet"]
-    colour = alt.Color("verdict:N", scale=alt.Scale(domain=verdicts, range=colours), legend=alt.Legend(title=None))
+    colour = coloured("verdict", verdicts, colours)
     rows = named().transform_filter("datum.shown")
     interval = rows.mark_rule(strokeWidth=2.5).encode(
         x=alt.X("low:Q", title=["%axis"]),
@@ -74,8 +94,8 @@ def forest() -> Spec:
         x="estimate:Q",
         y=y,
         color=colour,
-        fill=alt.Fill("verdict:N", scale=alt.Scale(domain=verdicts, range=["$raise", "$lower", "$surface"])),
-        shape=alt.Shape("verdict:N", scale=alt.Scale(domain=verdicts, range=shapes)),
+        fill=filled("verdict", verdicts, ["$raise", "$lower", "$surface"]),
+        shape=shaped("verdict", verdicts, shapes),
         tooltip=tooltip(
             ("title", "N", ""),
             ("estimate", "Q", "+.2f"),
@@ -107,11 +127,9 @@ def zero() -> Any:
 @functools.cache
 def ranks() -> Spec:
     """Return the first places of the ranking with their intervals; those that may be the best are filled."""
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("label")
     ties = ["@term.tied", "@term.behind"]
-    colour = alt.Color(
-        "tied:N", scale=alt.Scale(domain=ties, range=["$raise", "$quiet"]), legend=alt.Legend(title=None)
-    )
+    colour = coloured("tied", ties, ["$raise", "$quiet"])
     rows = named().transform_filter("datum.shown")
     interval = rows.mark_rule(strokeWidth=2.5, opacity=0.75).encode(
         x=alt.X("low:Q", title=["%axis"]), x2="high:Q", y=y, color=colour
@@ -120,8 +138,8 @@ def ranks() -> Spec:
         x="posterior:Q",
         y=y,
         color=colour,
-        fill=alt.Fill("tied:N", scale=alt.Scale(domain=ties, range=["$raise", "$surface"])),
-        shape=alt.Shape("tied:N", scale=alt.Scale(domain=ties, range=["circle", "square"])),
+        fill=filled("tied", ties, ["$raise", "$surface"]),
+        shape=shaped("tied", ties, ["circle", "square"]),
         tooltip=tooltip(
             ("place", "Q", "d"),
             ("run", "N", ""),
@@ -174,11 +192,9 @@ def dose() -> Spec:
 @functools.cache
 def reliability() -> Spec:
     """Return how much of the difference between runs is the set and not the seed, per item family, with intervals."""
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("label")
     gates = ["@term.admitted", "@term.not_admitted"]
-    colour = alt.Color(
-        "gate:N", scale=alt.Scale(domain=gates, range=["$raise", "$quiet"]), legend=alt.Legend(title=None)
-    )
+    colour = coloured("gate", gates, ["$raise", "$quiet"])
     x = alt.X("icc_low:Q", title="@axis.icc", scale=alt.Scale(domain=[0, 1], clamp=True))
     interval = named().mark_rule(strokeWidth=2.5, opacity=0.75).encode(x=x, x2="icc_high:Q", y=y, color=colour)
     point = (
@@ -188,8 +204,8 @@ def reliability() -> Spec:
             x="icc:Q",
             y=y,
             color=colour,
-            fill=alt.Fill("gate:N", scale=alt.Scale(domain=gates, range=["$raise", "$surface"])),
-            shape=alt.Shape("gate:N", scale=alt.Scale(domain=gates, range=["circle", "square"])),
+            fill=filled("gate", gates, ["$raise", "$surface"]),
+            shape=shaped("gate", gates, ["circle", "square"]),
             tooltip=tooltip(
                 ("ability", "N", ""),
                 ("family", "N", ""),
@@ -234,7 +250,7 @@ def curves() -> Spec:
 @functools.cache
 def times() -> Spec:
     """Return the forecast of each stage with its range, and the measured time beside it, on a logarithmic axis."""
-    y = alt.Y("stage:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("stage")
     x = alt.X(
         "seconds:Q",
         title="@axis.seconds",
@@ -242,10 +258,8 @@ def times() -> Spec:
         axis=alt.Axis(format=",~g", tickCount=4, grid=False),
     )
     kinds = ["@term.forecast", "@term.measured"]
-    colour = alt.Color(
-        "kind:N", scale=alt.Scale(domain=kinds, range=["$quiet", "$lower"]), legend=alt.Legend(title=None)
-    )
-    shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]))
+    colour = coloured("kind", kinds, ["$quiet", "$lower"])
+    shape = shaped("kind", kinds, ["circle", "diamond"])
     positive = "datum.seconds > 0"
     rule = named().transform_filter("datum.low > 0 && datum.high > 0")
     interval = rule.mark_rule(strokeWidth=7, opacity=0.3, color="$quiet").encode(

@@ -10,7 +10,22 @@ from typing import Any
 
 import altair as alt
 
-from ltm.dashboard.charts import DASHES, SERIES_COLOURS, SHAPES, Spec, bare_line, finish, named, series, tooltip, zero
+from ltm.dashboard.charts import (
+    DASHES,
+    SERIES_COLOURS,
+    SHAPES,
+    Spec,
+    bare_line,
+    coloured,
+    filled,
+    finish,
+    line_of,
+    named,
+    series,
+    shaped,
+    tooltip,
+    zero,
+)
 
 
 @functools.cache
@@ -68,13 +83,13 @@ def emergence() -> Spec:
 @functools.cache
 def needed() -> Spec:
     """Return the tokens that runs of each arm need before an ability leaves chance, with the middle half."""
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("label")
     scale = alt.Scale(type="log", nice=False, padding=12)
     x = alt.X("low:Q", title="@axis.tokens_needed", scale=scale, axis=alt.Axis(format="~s", tickCount=5))
     rows = named().transform_filter("datum.shown")
     kinds, legend = ["@term.measured", "@term.beyond"], alt.Legend(title=None)
     colour = alt.Color("beyond:N", scale=alt.Scale(domain=kinds, range=["$raise", "$quiet"]), legend=legend)
-    shape = alt.Shape("beyond:N", scale=alt.Scale(domain=kinds, range=["circle", "triangle-right"]))
+    shape = shaped("beyond", kinds, ["circle", "triangle-right"])
     interval = rows.mark_rule(strokeWidth=2.5, opacity=0.75).encode(x=x, x2="high:Q", y=y, color=colour)
     point = rows.mark_point(size=90, opacity=1, filled=True).encode(
         x=alt.X("tokens:Q", scale=scale),
@@ -92,11 +107,9 @@ def needed() -> Spec:
 @functools.cache
 def confirmed() -> Spec:
     """Return what was expected of each finalist beside what fresh runs gave, from the mean of the random sets."""
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("label")
     kinds = ["@term.confirmed_value", "@term.expected"]
-    colour = alt.Color(
-        "kind:N", scale=alt.Scale(domain=kinds, range=["$raise", "$lower"]), legend=alt.Legend(title=None)
-    )
+    colour = coloured("kind", kinds, ["$raise", "$lower"])
     rows = named("folded").transform_filter("isValid(datum.value)")
     interval = named("folded").transform_filter("isValid(datum.low)")
     rule = interval.mark_rule(strokeWidth=2.5, opacity=0.8).encode(
@@ -106,8 +119,8 @@ def confirmed() -> Spec:
         x="value:Q",
         y=y,
         color=colour,
-        fill=alt.Fill("kind:N", scale=alt.Scale(domain=kinds, range=["$raise", "$surface"])),
-        shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
+        fill=filled("kind", kinds, ["$raise", "$surface"]),
+        shape=shaped("kind", kinds, ["circle", "diamond"]),
         tooltip=tooltip(
             ("label", "N", ""), ("kind", "N", ""), ("value", "Q", "+.2f"), ("low", "Q", "+.2f"), ("high", "Q", "+.2f"),
             ("n_runs", "Q", ",d"),
@@ -119,12 +132,10 @@ def confirmed() -> Spec:
 @functools.cache
 def ranges() -> Spec:
     """Return a few numbers with their ranges, each kind with a mark of its own."""
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("label")
     kinds = ["@term.predicted", "@term.measured", "@term.confirmed_value"]
-    colour = alt.Color(
-        "kind:N", scale=alt.Scale(domain=kinds, range=["$lower", "$quiet", "$raise"]), legend=alt.Legend(title=None)
-    )
-    shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["diamond", "square", "circle"]))
+    colour = coloured("kind", kinds, ["$lower", "$quiet", "$raise"])
+    shape = shaped("kind", kinds, ["diamond", "square", "circle"])
     interval = (
         named()
         .mark_rule(strokeWidth=3, opacity=0.8)
@@ -147,7 +158,7 @@ def ranges() -> Spec:
 @functools.cache
 def shares() -> Spec:
     """Return shares between 0 and 1 with their intervals, one line each."""
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("label")
     x = alt.X("low:Q", title="@axis.h2", scale=alt.Scale(domain=[0, 1], clamp=True))
     interval = named().mark_rule(strokeWidth=2.5, opacity=0.8, color="$raise").encode(x=x, x2="high:Q", y=y)
     point = (
@@ -165,12 +176,12 @@ def shares() -> Spec:
 @functools.cache
 def against_simple() -> Spec:
     """Return right answers of the trained models beside those of models that cannot have the ability."""
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("label")
     kinds = ["@term.model.trained", "@term.model.unigram", "@term.model.ngram", "@term.model.ending"]
     colours = ["$raise", "$quiet", "$lower", "$series3"]
-    colour: Any = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=colours), legend=alt.Legend(title=None))
+    colour: Any = coloured("kind", kinds, colours)
     beside = alt.YOffset("kind:N", scale=alt.Scale(domain=kinds))
-    shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "square", "triangle-up", "diamond"]))
+    shape = shaped("kind", kinds, ["circle", "square", "triangle-up", "diamond"])
     x = alt.X("value:Q", title="@axis.right", axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False))
     rows = named("folded")
     interval = (
@@ -212,13 +223,9 @@ def gap_curve() -> Spec:
 @functools.cache
 def gains() -> Spec:
     """Return what tuning changed in every family of questions, with intervals over the models."""
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, grid=True))
+    y = line_of("label")
     ways = [f"@term.change.{way}" for way in ("raises", "lowers", "unclear")]
-    colour = alt.Color(
-        "change_verdict:N",
-        scale=alt.Scale(domain=ways, range=["$raise", "$lower", "$quiet"]),
-        legend=alt.Legend(title=None),
-    )
+    colour = coloured("change_verdict", ways, ["$raise", "$lower", "$quiet"])
     shapes = alt.Scale(domain=ways, range=["triangle-right", "triangle-left", "circle"])
     interval = (
         named()
@@ -229,7 +236,7 @@ def gains() -> Spec:
         x="estimate:Q",
         y=y,
         color=colour,
-        fill=alt.Fill("change_verdict:N", scale=alt.Scale(domain=ways, range=["$raise", "$lower", "$surface"])),
+        fill=filled("change_verdict", ways, ["$raise", "$lower", "$surface"]),
         shape=alt.Shape("change_verdict:N", scale=shapes),
         tooltip=tooltip(
             ("label", "N", ""), ("estimate", "Q", "+.2f"), ("low", "Q", "+.2f"), ("high", "Q", "+.2f"), ("n", "Q", ",d")

@@ -98,20 +98,21 @@ def _front_matter(books: Sequence[Book], library: str, origin: Origin) -> str:
     return "\n".join([*lines, "---", ""])
 
 
+def _headed(title: str, question: str, text: str) -> str:
+    """Return the beginning of a card: its title, what the study asks if it asks something, and what this is."""
+    asked = [f"The study asks: {_plain(question)}", ""] if question.strip() else []
+    return "\n".join([f"# {title}", "", *asked, text, ""])
+
+
 def _head(run: Run, config: ModelConfig, study: str, question: str) -> str:
     kind = ARCHITECTURES["mistral" if config.family == "llama" and config.window else config.family]
-    lines = [
-        f"# {_plain(run.model)}, run {run.run_id} of the study {_plain(study)}",
-        "",
+    text = (
         f"A micro language model of {run.n_params:,} parameters ({kind}, vocabulary {config.vocab_size}, context "
         f"{config.block_size} tokens), trained by ltm from random weights (seed {run.init_seed}) on {run.n_tokens:,} "
         f"tokens in {run.n_steps:,} steps. Its loss at the end was {run.final_loss:.3f} nats per token. It is one run "
-        "of a study of training sets; it knows nothing but the books below, and is no assistant.",
-        "",
-    ]
-    if question.strip():
-        lines[2:2] = [f"The study asks: {_plain(question)}", ""]
-    return "\n".join(lines)
+        "of a study of training sets; it knows nothing but the books below, and is no assistant."
+    )
+    return _headed(f"{_plain(run.model)}, run {run.run_id} of the study {_plain(study)}", question, text)
 
 
 def _books(variant: Variant, books: Sequence[Book]) -> str:
@@ -164,18 +165,13 @@ _WAYS = {
 
 def _base_head(run: Run, origin: Origin, study: str, question: str) -> str:
     licence = f" ({_plain(origin.licence)}, as its README says)" if origin.licence else " (not stated in its README)"
-    lines = [
-        f"# {_plain(origin.base)}, run {run.run_id} of the study {_plain(study)}",
-        "",
+    text = (
         f"{_plain(origin.base)} ({run.n_params:,} parameters), trained further by ltm (seed {run.init_seed}) on "
         f"{run.n_tokens:,} tokens in {run.n_steps:,} steps: {_WAYS[origin.method]}. Its loss at the end was "
         f"{run.final_loss:.3f} nats per token. The licence of the base model{licence} stands for what was made of it. "
-        "It is one run of a study of training sets.",
-        "",
-    ]
-    if question.strip():
-        lines[2:2] = [f"The study asks: {_plain(question)}", ""]
-    return "\n".join(lines)
+        "It is one run of a study of training sets."
+    )
+    return _headed(f"{_plain(origin.base)}, run {run.run_id} of the study {_plain(study)}", question, text)
 
 
 def _dialogue(work: WorkFolder, run: Run) -> str:
@@ -189,17 +185,12 @@ def _dialogue(work: WorkFolder, run: Run) -> str:
 
 
 def _adapter_head(run: Run, base: str, study: str, question: str) -> str:
-    lines = [
-        f"# Adapters of run {run.run_id} of the study {_plain(study)}",
-        "",
+    text = (
         f"Low-rank adapters beside {_plain(base)}, trained by ltm (seed {run.init_seed}) on {run.n_tokens:,} tokens in "
         f"{run.n_steps:,} steps. The loss at the end was {run.final_loss:.3f} nats per token. The base model is not "
-        "here, and its licence stands for what is made with it.",
-        "",
-    ]
-    if question.strip():
-        lines[2:2] = [f"The study asks: {_plain(question)}", ""]
-    return "\n".join(lines)
+        "here, and its licence stands for what is made with it."
+    )
+    return _headed(f"Adapters of run {run.run_id} of the study {_plain(study)}", question, text)
 
 
 def _adapter_loading(base: str) -> str:
