@@ -1,13 +1,13 @@
-"""Check the patterns against studies whose truth is known: python bench/patterns_truth.py [books|null|coverage|...] [n]
+"""Check the patterns against studies whose truth is known: python bench/patterns_truth.py [PART] [N] [--first SEED]
 
-Prints a table per question. Everything is simulated; no model is trained. `n` scales the studies (default 20).
+Prints a line or a table per part. Everything is simulated; no model is trained.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -39,11 +39,12 @@ def study(planted: Planted, seed: int, redraws: int = 1999) -> tuple[Rows, Table
     return rows, table, estimate_effects(table, rows.books, 0.1, redraws, seed)
 
 
-def books(n: int) -> None:
+def books(n: int, first: int) -> None:
+    """200 books, 1000 sets, 20 books planted at .3: who is found."""
     both = {i: 0.3 if i % 2 else -0.3 for i in range(20)}
     planted = Planted(200, 100, n_single=1000, book_effects=both, **PLAIN)
     auc, sign, power, fdp, cover = [], [], [], [], []
-    for seed in range(max(2, n // 2)):
+    for seed in range(first, first + max(2, n // 2)):
         rows, table, found = study(planted, seed, 9999)
         unit = table.abilities["linking"].unit_sd
         ids, truth = sorted(rows.books), true_book_effects(planted, rows.books)
@@ -60,12 +61,12 @@ def books(n: int) -> None:
     print(f"power {np.mean(power):.3f}, FDP {np.mean(fdp):.3f}, coverage {np.mean(cover):.3f}")
 
 
-def null(n: int) -> None:
+def null(n: int, first: int) -> None:
     """Split-plot studies where nothing matters; half of the single sets were chosen because they scored well."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(first)
     one: dict[str, list[float]] = {}
     claims, studies = 0, 10 * n
-    for seed in range(studies):
+    for seed in range(first, first + studies):
         rows = simulate(Planted(40, 20, n_single=40, n_seeds=8, n_order=14, n_gaps=14), 10_000 + seed)
         value = {m.run_id: m.value for m in rows.measures}
         score = {r.variant_id: value[r.run_id] for r in rows.runs}
@@ -85,9 +86,10 @@ def null(n: int) -> None:
     print(f"null: any claim in {claims} of {studies} studies ({claims / studies:.1%}); KS p, one p a study: {ks}")
 
 
-def coverage(n: int) -> None:
+def coverage(n: int, first: int) -> None:
+    """How many 90 % intervals hold the truth, stratum by stratum."""
     inside: dict[str, list[bool]] = {}
-    for seed in range(2 * n):
+    for seed in range(first, first + 2 * n):
         rng = np.random.default_rng(seed)
         effects = {i: float(0.6 * rng.standard_normal()) for i in range(10)} | {10: 0.7, 11: 0.7}  # 10, 11: twins
         planted = Planted(
@@ -112,10 +114,10 @@ def coverage(n: int) -> None:
         print(f"coverage {stratum:<12} {np.mean(hits):.3f}  ({len(hits)} intervals)")
 
 
-def rare(n: int) -> None:
+def rare(n: int, first: int) -> None:
     """Over-dispersed sets of a large library: books in few sets, clusters and features planted."""
     inside, z, p = [], [], []
-    for seed in range(max(2, n // 4)):
+    for seed in range(first, first + max(2, n // 4)):
         rng = np.random.default_rng(seed)
         table, books_of, clusters, effects = dispersed(300, 20_000, 50, rng)
         found = estimate_effects(table, books_of, 0.1, 499, seed, clusters)
@@ -165,9 +167,10 @@ def dispersed(
     )
 
 
-def prediction(n: int) -> None:
+def prediction(n: int, first: int) -> None:
+    """Prediction of fresh sets, luck of the ten best, twins, the order variance that the first shape explains."""
     ratio, expected, kept, share, twin = [], [], [], [], []
-    for seed in range(n):
+    for seed in range(first, first + n):
         rng = np.random.default_rng(seed)
         effects = {i: float(e) for i, e in enumerate(0.5 * rng.standard_normal(60))}  # h2 of about .8
         effects |= {i + 30: effects[i] for i in range(5)}  # twins
@@ -199,15 +202,15 @@ def prediction(n: int) -> None:
     print(f"{np.max(np.abs(twin)):.1f}; order variance explained by the first shape {np.mean(share):.2f}")
 
 
-def campaigns(n: int) -> None:
+def campaigns(n: int, first: int) -> None:
     """Whole campaigns in rounds where nothing is real: adaptive sets are proposed from the scores that luck gave."""
     claims, one = 0, dict[str, list[float]]()
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(first + 1)
     with tempfile.TemporaryDirectory() as scratch:
         source = WorkFolder(Path(scratch, "source"))
         made = simulate(Planted(60, 20, n_single=4), 1).books.values()
         write_rows(source.path("books", "catalogue.parquet"), list(made), Book)
-        for seed in range(4 * n):
+        for seed in range(first, first + 4 * n):
             found = null_campaign(source, Path(scratch, str(seed)), seed)
             claims += any(e.claimed for e in found.effects)
             for kind in ("book", "feature", "order", "gap"):
@@ -230,9 +233,10 @@ def null_campaign(source: WorkFolder, folder: Path, seed: int) -> Estimated:
     return estimate_effects(make_table(rows), books_of, 0.1, 999, seed)
 
 
-def speed(_: int) -> None:
+def speed(_n: int, first: int) -> None:
+    """Time and memory of the largest tables."""
     for n_sets, n_books, size, n_features in ((10_000, 10_000, 100, 53), (1_000, 1_000_000, 100, 8)):
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(first)
         table, books_of, clusters, _effects = dispersed(n_sets, n_books, size, rng, n_features)
         began, cpu = time.perf_counter(), time.process_time()
         estimate_effects(table, books_of, 0.1, 9999, 1, clusters if n_books > n_sets else None)
@@ -242,13 +246,28 @@ def speed(_: int) -> None:
         print(f"{time.process_time() - cpu:.0f} CPU s, peak {rss:.1f} GiB")
 
 
-QUESTIONS: dict[str, Callable[[int], None]] = {
-    "books": books, "null": null, "coverage": coverage, "rare": rare, "prediction": prediction, "speed": speed,
-    "campaigns": campaigns,
+PARTS: dict[str, Callable[[int, int], None]] = {
+    "books": books, "null": null, "campaigns": campaigns, "coverage": coverage, "rare": rare, "prediction": prediction,
+    "speed": speed,
 }  # fmt: skip
 
+
+def main() -> None:
+    meanings = [f"  {name:<11} {(part.__doc__ or '').splitlines()[0]}" for name, part in PARTS.items()]
+    parser = argparse.ArgumentParser(
+        description="Check the patterns against studies whose truth is known.",
+        epilog="\n".join(["parts:", *meanings]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("part", nargs="?", choices=[*PARTS, "all"], default="all", help="what is checked (all)")
+    parser.add_argument("n", nargs="?", type=int, default=20, help="more studies for a greater one (20)")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="seed of the first study (0)")
+    options = parser.parse_args()
+    if options.n < 1 or options.first < 0:
+        parser.error("n must be at least 1, and the seed at least 0")
+    for name in PARTS if options.part == "all" else [options.part]:
+        PARTS[name](options.n, options.first)
+
+
 if __name__ == "__main__":
-    asked = [name for name in sys.argv[1:] if name in QUESTIONS] or list(QUESTIONS)
-    times = next((int(a) for a in sys.argv[1:] if a.isdigit()), 20)
-    for name in asked:
-        QUESTIONS[name](times)
+    main()

@@ -6,7 +6,7 @@ One process, one thread, interleaved rounds, CPU seconds of the process. Prints 
 
 WORK is the work folder of a study that has tokens and an eval set (`ltm runs STUDY` begun). All items are planned; a
 sample of batches is timed in every round and scaled to all of them, and so are training steps. The harness is asked a
-sample of the items, ltm the same ones.
+sample of the items, ltm the same ones, which it turns into tokens and lays out anew in every round.
 """
 
 from __future__ import annotations
@@ -58,22 +58,21 @@ def main() -> None:
         f"{config.n_params:,} parameters, vocabulary {config.vocab_size}, block {config.block_size}, "
         f"torch {torch.__version__}, one thread"
     )
-    layouts = plan.narrow if options.eager else [plan.rows]
+    scorer = Scorer(GPT(config), not options.eager)
+    init_weights(scorer.model, 1)
+    layouts = scorer.layouts(plan, BATCH_TOKENS["cpu"])
     print(
         f"{len(items)} items, {cells} cells ({cells / len(items):.2f} an item), "
         f"{plan.n_input_tokens:,} tokens one by one, "
         f"{sum(rows.tokens_RW.size for rows in layouts):,} packed; {plan.n_cut_contexts} contexts cut; "
         f"planned in {planned:.1f} s CPU"
     )
-    model = GPT(config)
-    init_weights(model, 1)
-    compiled = not options.eager
-    train = _training(config, tokenizer.vocab_size, compiled)
-    score = _scoring(Scorer(model, compiled), plan, options.sample)
+    train = _training(config, tokenizer.vocab_size, scorer.compiled)
+    score = _scoring(scorer, plan, options.sample)
     names = ["training", "scoring"]
     calls: list[Callable[[], float]] = [train, score]
     if options.harness:
-        ours, theirs = _beside_harness(work, items, tokenizer, model, options, compiled)
+        ours, theirs = _beside_harness(work, items, tokenizer, scorer, options)
         names += ["ltm", "lm-eval"]
         calls += [ours, theirs]
     for call in calls:
@@ -144,28 +143,24 @@ def _training(config: Any, vocab_size: int, compiled: bool) -> Callable[[], floa
 
 
 def _scoring(scorer: Scorer, plan: Any, sample: int) -> Callable[[], float]:
-    """Return a call that times a sample of batches of each width of rows and gives the CPU seconds of all."""
-    layouts = []
-    for rows in [plan.rows] if scorer.compiled else plan.narrow:
-        every = list(batches(rows, BATCH_TOKENS["cpu"], scorer.compiled))
-        places = np.linspace(0, len(every) - 1, min(sample, len(every)) + 2)[1:-1].round().astype(int)
-        layouts.append((len(every), [every[i] for i in places]))
+    """Return a call that times a sample of batches and gives the CPU seconds of all, by their tokens."""
+    n_tokens = BATCH_TOKENS["cpu"]
+    every = [b for rows in scorer.layouts(plan, n_tokens) for b in batches(rows, n_tokens, scorer.compiled)]
+    places = np.linspace(0, len(every) - 1, min(sample, len(every)) + 2)[1:-1].round().astype(int)
+    chosen = [every[i] for i in places]
+    share = sum(b.inputs[0].size for b in chosen) / sum(b.inputs[0].size for b in every)
 
-    @torch.inference_mode()
     def call() -> float:
-        total = 0.0
-        for n_batches, chosen in layouts:
-            began = time.process_time()
-            for batch in chosen:
-                scorer.answer(batch)
-            total += (time.process_time() - began) * n_batches / len(chosen)
-        return total
+        began = time.process_time()
+        for batch in chosen:
+            scorer.answer(batch)
+        return (time.process_time() - began) / share
 
     return call
 
 
 def _beside_harness(
-    work: WorkFolder, items: list[Item], tokenizer: Any, model: GPT, options: argparse.Namespace, compiled: bool
+    work: WorkFolder, items: list[Item], tokenizer: Any, scorer: Scorer, options: argparse.Namespace
 ) -> tuple[Callable[[], float], Callable[[], float]]:
     """Return calls that ask the same items: ltm's, tokens included, and the harness', on loaded models."""
     from lm_eval import simple_evaluate
@@ -174,6 +169,7 @@ def _beside_harness(
 
     import ltm.export.lm_eval as export
 
+    model = scorer.model
     fitting, _ = select(items, tokenizer, model.config.block_size)
     chosen = [
         fitting[i] for i in np.linspace(0, len(fitting) - 1, min(options.harness, len(fitting))).round().astype(int)
@@ -184,9 +180,6 @@ def _beside_harness(
     export_tasks(work, folder / "tasks")
     hf = HFLM(str(folder / "model"), add_bos_token=True, dtype="float32", batch_size=options.batch, device="cpu")
     manager = TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
-    copy = GPT(model.config)
-    copy.load_state_dict(model.state_dict())
-    scorer = Scorer(copy, compiled)
 
     def ours() -> float:
         began = time.process_time()

@@ -12,6 +12,7 @@ from ltm.sets.section import SetsSection
 
 BASE_WIDTH = 64
 AVERAGES = (0.0, 0.25)  # shares of the steps whose weights are averaged: all are scored in every run
+EMA_SHARES = (0.05, 0.2)  # shares of the steps over which a moving average forgets; scored too
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ DEMO = PLAIN.but(
 
 FULL = DEMO.but("full", init="embed 0.64 blocks 0.64")
 INIT = DEMO.but("init", common="init", lr=1e-3)
+MUP = DEMO.but("mup", mup=True, common="init", lr=4e-3)  # what a study does by default
 
 RECIPES = [
     PLAIN,
@@ -143,6 +145,20 @@ RECIPES = [
     INIT.but("wide 0.1m", init="embed 0.64", size="llama-0.1m"),
     INIT.but("wide 0.1m 70k", init="embed 0.64", size="llama-0.1m", run_tokens=70_000),
     INIT.but("wide own init", init="embed 0.64", common=""),
+    MUP,
+    MUP.but("mup own init", common=""),
+    MUP.but("mup lr 2e-3", lr=2e-3),
+    MUP.but("mup lr 8e-3", lr=8e-3),
+    MUP.but("mup batch 256", batch_tokens=256),
+    MUP.but("mup batch 1024", batch_tokens=1024),
+    MUP.but("mup decay 0", weight_decay=0.0),
+    MUP.but("mup decay 1.0", weight_decay=1.0),
+    MUP.but("mup decay 3.0", weight_decay=3.0),
+    MUP.but("mup warm-up 0", warmup_share=0.0),
+    MUP.but("mup warm-up 0.2", warmup_share=0.2),
+    MUP.but("mup dispersed", design="dispersed"),
+    MUP.but("mup 70k tokens", run_tokens=70_000),
+    MUP.but("mup 35k tokens", run_tokens=35_000),
 ]
 
 

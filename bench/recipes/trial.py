@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from library import Library, variant
-from recipe import AVERAGES, Recipe
+from recipe import AVERAGES, EMA_SHARES, Recipe
 from torch import Tensor
 
 from ltm.model.gpt import GPT
@@ -26,12 +26,12 @@ _EVAL_TOKENS = 1024  # a batch of held-out text: its logits stay in the cache
 
 
 def run(recipe: Recipe, where: tuple[Any, ...], set_index: int, replicate: int) -> dict[str, Any]:
-    """Return the nats of every held-out window, for each share of averaged steps, and how the training went."""
+    """Return the nats of every held-out window, for each average of the weights, and how the training went."""
     torch.set_num_threads(1)
     trainer = make_trainer(recipe, where, set_index, replicate)
     keep = _Averages(trainer)
     trainer.run(keep)
-    values = {str(share): window_nats(recipe, where, weights) for share, weights in keep.named().items()}
+    values = {name: window_nats(recipe, where, weights) for name, weights in keep.named().items()}
     return {
         "nats": values,
         "bytes": [len(text.encode()) for text in _library(where).windows()],
@@ -96,21 +96,28 @@ def _initial(model: GPT, seed: int, sizes: str) -> dict[str, Tensor]:
 
 
 class _Averages:
-    """Averages of the last weights over several shares of the steps, taken beside one training."""
+    """Averages of the last weights over several shares of the steps, taken beside one training.
+
+    A mean counts the last share of the steps alike; a moving average forgets over that share.
+    """
 
     def __init__(self, trainer: Trainer) -> None:
-        n = trainer.n_steps
+        n, start_N = trainer.n_steps, trainer.weights.master_N
         self._weights = trainer.weights
-        self._from = {share: n - max(1, round(share * n)) for share in AVERAGES}
-        self._means = {share: torch.zeros_like(trainer.weights.master_N) for share in AVERAGES}
+        self._from = {str(share): n - max(1, round(share * n)) for share in AVERAGES}
+        self._means = {name: torch.zeros_like(start_N) for name in self._from}
+        self._rates = {f"ema {share}": 1.0 / max(1.0, share * n) for share in EMA_SHARES}
+        self._moving = {name: start_N.clone() for name in self._rates}
 
     def __call__(self, trainer: Trainer) -> None:
-        for share, first in self._from.items():
+        for name, first in self._from.items():
             if trainer.state.step > first:
-                self._means[share].lerp_(self._weights.master_N, 1.0 / (trainer.state.step - first))
+                self._means[name].lerp_(self._weights.master_N, 1.0 / (trainer.state.step - first))
+        for name, rate in self._rates.items():
+            self._moving[name].lerp_(self._weights.master_N, rate)
 
-    def named(self) -> dict[float, dict[str, Tensor]]:
-        return {share: self._weights.named(mean) for share, mean in self._means.items()}
+    def named(self) -> dict[str, dict[str, Tensor]]:
+        return {name: self._weights.named(mean) for name, mean in (self._means | self._moving).items()}
 
 
 @torch.no_grad()

@@ -102,10 +102,13 @@ def test_units_are_those_of_the_effects(built: dict[str, Chapter], inputs: Input
     assert "seed sd" not in words
     assert built["sets"].figures["ranks"].rows[0]["axis"] == "mixed"  # the mean of linking and transfer
     only = dataclasses.replace(inputs, findings=inputs.findings | {"ranked_by": ["transfer"]})
-    for name in ("ideal", "sets"):
-        text = text_of(BUILDERS[name](only).finding, "en")
-        assert "residual sd" in text, name
-        assert "seed" not in text, name
+    text = text_of(BUILDERS["sets"](only).finding, "en")
+    assert "residual sd" in text
+    assert "seed" not in text
+    for name in ("ideal", "confirmed"):
+        said = dict(inputs.findings["ideal_set" if name == "ideal" else name])
+        assert "seed or residual sd" in text_of(built[name].finding, "en"), name
+        assert built[name].figures["ranges" if name == "ideal" else name].rows[0]["axis"] == said["unit"] == "mixed"
 
 
 def test_a_finding_is_split_into_what_and_how_sure_and_never_repeated(work: WorkFolder) -> None:
@@ -138,23 +141,29 @@ def test_only_the_confirmation_is_called_confirmed(inputs: Inputs, built: dict[s
     rows = confirmed.finalist_rows(inputs)
     assert [row["confirmed"] for row in rows] == [1.4, 0.9, 0.2, -0.3]
     text = text_of(built["confirmed"].finding, "en")
-    assert "2 of 4 finalists are clearly better than random sets" in text
-    tight = [row | {"low": row["confirmed"] - 0.8 * row["confirmed"]} for row in rows[:1]]
-    assert confirmed.n_clearly_above(tight) == 1
-    assert confirmed.n_clearly_above([tight[0], *rows[2:]]) == 0  # the best of several must be clearer than one alone
-    assert "+1.60" in text
-    assert "34%" in text
-    assert "2 финалиста из 4" in text_of(built["confirmed"].finding, "ru")
+    assert text == inputs.findings["confirmed"]["text"]["en"].replace(" %", "%")  # said once, by the patterns
+    assert "2 of 4 can be called better than random sets" in text
+    assert "+1.60 was expected" in text
+    assert "назвать 2 из 4" in text_of(built["confirmed"].finding, "ru")
+    assert "2 of 4 finalists are clearly better than random sets" in text_of(built["answer"].body, "en")
+    assert "2 финалиста из 4" in text_of(built["answer"].body, "ru")
     without = dataclasses.replace(inputs, findings=inputs.findings | {"confirmed": None})
     assert "finalists are still being trained" in text_of(BUILDERS["confirmed"](_less(without)).finding, "en")
     off = dataclasses.replace(without, study={})
     assert "no confirmation round" in text_of(BUILDERS["confirmed"](off).finding, "en")
     assert "Nothing is confirmed" in text_of(BUILDERS["answer"](off).body, "en")
-    low = {
-        "finalists": [{"variant_id": "v", "confirmed": 0.4, "low": -0.1, "high": 0.9, "n_runs": 2, "expected": None}]
-    }
-    weak = dataclasses.replace(inputs, findings=inputs.findings | {"confirmed": low})
-    assert "Not confirmed" in text_of(BUILDERS["answer"](weak).body, "en")
+    for mean_low, said in ((-0.1, "Not confirmed"), (0.1, "for all 4 finalists together and for none of them alone")):
+        found = inputs.findings["confirmed"] | {"n_better": 0, "mean_low": mean_low}
+        weak = dataclasses.replace(inputs, findings=inputs.findings | {"confirmed": found})
+        assert said in text_of(BUILDERS["answer"](weak).body, "en")
+
+
+def test_numbered_kinds_of_books_say_what_they_hold(inputs: Inputs, built: dict[str, Chapter]) -> None:
+    for name in ("features", "order"):
+        assert "Kind 2: 9 books with more “dialogue” and less “ease of reading (Flesch)”." in built[name].body
+        assert "Вид 2: 9 книг; больше «доля диалога»; меньше «лёгкость чтения (Флеш)»." in built[name].body
+    none = dataclasses.replace(inputs, effects=[e for e in inputs.effects if "class 2" not in e.name])
+    assert "Kind 2" not in BUILDERS["features"](none).body
 
 
 def _less(inputs: Inputs) -> Inputs:

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from synthetic_study import FAMILIES, write_study
 
+from ltm.patterns import confirmed
+from ltm.patterns.describe import Kind
+from ltm.patterns.recommend import Recommendation, as_plain
+from ltm.patterns.words import kind as kind_words
 from ltm.records import Book, Effect, Ranked, Rejected, Reliability, Run, Snapshot, Variant
 from ltm.store import WorkFolder, read_json, read_rows, write_json, write_rows
 
@@ -190,7 +194,6 @@ def _findings(work: WorkFolder, variants: list[Variant], effects: list[Effect]) 
     ranking = read_rows(work.path("patterns", "ranking.parquet"), Ranked)
     books = sorted({e.name for e in effects if e.kind == "book"})
     finalists = [v for v in variants if v.template == "finalist"]
-    confirmed = [1.4, 0.9, 0.2, -0.3]
     write_json(
         path,
         read_json(path)
@@ -212,18 +215,27 @@ def _findings(work: WorkFolder, variants: list[Variant], effects: list[Effect]) 
                             "high": [0.3, 0.5, 0.5], "n": [8, 8, 8], "best_left_out": 0.5, "monotone_p": 0.04},
             },
             "order_share": {"linking": {"by_kernel": 0.55, "n_blocks": 12, "variance": 0.2}},
-            "ideal_set": {
-                "book_ids": books[:12], "predicted": 1.9, "low": 1.1, "high": 2.7, "sure": books[:5],
-                "open": books[8:16], "order": "readability_up", "places": ["kernel:flesch"], "gaps": "scattered",
-                "best_tried": ranking[0].variant_id, "n_rivals": 4,
-            },
-            "confirmed": {
-                "abilities": ["linking", "transfer"], "n_controls": 6, "mean_expected": 1.6, "mean_confirmed": 0.55,
-                "finalists": [
-                    {"variant_id": v.variant_id, "n_runs": 4, "confirmed": c, "low": c - 0.5, "high": c + 0.5,
-                     "expected": 1.6}
-                    for v, c in zip(finalists, confirmed, strict=False)
-                ],
-            },
+            "ideal_set": as_plain(
+                Recommendation(
+                    books[:12], 1.9, 1.1, 2.7, books[:5], books[8:16], "readability_up", ["kernel:flesch"],
+                    "scattered", ranking[0].variant_id, 4, "mixed",
+                ),
+                {},
+            ),
+            "confirmed": confirmation([v.variant_id for v in finalists]),
+            "kinds": [kind_words(Kind("class 2", 9, (("dialogue_share", 1.2), ("flesch", -0.8))))],
         },
     )  # fmt: skip
+
+
+def confirmation(variant_ids: list[str]) -> dict[str, Any]:
+    """Return what the patterns say of finalists, of which two are better than random sets."""
+    rows = [
+        {"variant_id": v, "n_runs": 4, "confirmed": c, "low": c - 0.5, "high": c + 0.5, "expected": 1.6}
+        for v, c in zip(variant_ids, (1.4, 0.9, 0.2, -0.3), strict=False)
+    ]
+    found = {
+        "abilities": ["linking", "transfer"], "unit": "mixed", "n_controls": 6, "finalists": rows, "n_better": 2,
+        "mean_expected": 1.6, "mean_confirmed": 0.55, "mean_low": 0.2, "mean_high": 0.9,
+    }  # fmt: skip
+    return found | {"text": {language: confirmed._words(found, language) for language in ("en", "ru")}}

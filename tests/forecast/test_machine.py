@@ -198,8 +198,14 @@ def test_a_prediction_adds_up_and_its_range_holds_it():
     assert alone.tokens_per_second == pytest.approx(1.15 * found.tokens_per_second)
     crowded = machine().predict(config, 4096, 1024, "bfloat16", n_workers=8)
     assert crowded.tokens_per_second == pytest.approx(found.tokens_per_second / 2)
-    short = machine().predict(config, 4096, n_steps=40)
-    assert short.tokens_per_second < machine().predict(config, 4096).tokens_per_second
+
+
+def test_averaged_weights_cost_only_where_they_are_asked_for():
+    config = SIZES["mistral-5m"]
+    plain, averaged = (machine().predict(config, 4096, n_steps=40, averaged=asked) for asked in (False, True))
+    assert averaged.tokens_per_second < plain.tokens_per_second == machine().predict(config, 4096).tokens_per_second
+    more = averaged.peak_memory_bytes - plain.peak_memory_bytes
+    assert more == pytest.approx(MEMORY["states"] * 4 * config.n_params)
 
 
 def test_what_limits_a_case():

@@ -52,7 +52,7 @@ def test_plain_attention_is_what_it_is_said_to_be(window, documents):
 @pytest.mark.parametrize("T", [24, 128, 300])
 def test_the_masks_for_a_gpu_say_the_same(T, window, documents):
     q, k, v, documents_BT = inputs(T, documents=documents)
-    theirs = flex(*(x.transpose(1, 2) for x in (q, k, v)), SCALE, window, documents_BT).transpose(1, 2)
+    theirs = flex(q, k, v, SCALE, window, documents_BT)
     assert torch.allclose(plain_attention(q, k, v, SCALE, window, documents_BT), theirs, atol=1e-6)
 
 
@@ -63,33 +63,63 @@ def test_a_compiler_traces_the_masks_as_one_graph_and_without_a_warning(document
     torch._dynamo.reset()
 
     def gpu_path(q, k, v, documents_BT):
-        return flex(*(x.transpose(1, 2) for x in (q, k, v)), SCALE, 7, documents_BT).transpose(1, 2)
+        return flex(q, k, v, SCALE, 7, documents_BT)
 
     traced = torch.compile(gpu_path, backend="aot_eager", fullgraph=True)
     expected = plain_attention(q, k, v, SCALE, 7, documents_BT)
     assert torch.allclose(traced(q, k, v, documents_BT), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("window", "documents", "kernel"), [(0, False, "sdpa"), (7, False, "flex"), (0, True, "flex")])
-def test_a_gpu_gets_the_kernel_made_for_the_case(monkeypatch, window, documents, kernel):
-    """A tensor that says it lies on a GPU; the kernels are replaced, so that none is needed."""
+class OnCard(torch.Tensor):
+    """A tensor that says it lies on a GPU, so that the way of a GPU is taken; what it is given to computes here."""
+
+    device = torch.device("cuda")
+
+
+def on_card(monkeypatch, q, k, v, *how):
+    """Return attention as on a GPU, and what SDPA was told."""
+    told = []
+    real = F.scaled_dot_product_attention
+
+    def record(q, k, v, **options):
+        told.append((options["is_causal"], options["enable_gqa"], options["attn_mask"] is not None, k.shape[1]))
+        return real(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", record)
+    return attend(q.as_subclass(OnCard), k, v, SCALE, *how).as_subclass(torch.Tensor), told
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize("window", [0, 7, 40, 99])
+def test_the_way_of_a_gpu_that_does_not_compile_gives_the_same(monkeypatch, window, documents, kv_heads):
+    q, k, v, documents_BT = inputs(40, kv_heads=kv_heads, documents=documents)
+    theirs, told = on_card(monkeypatch, q, k, v, window, documents_BT)
+    assert torch.allclose(theirs, plain_attention(q, k, v, SCALE, window, documents_BT), atol=1e-6)
+    masked = bool(window) or documents
+    assert told == [(not masked, False, masked, 4)]  # no kernel for float32 or masks knows groups of heads
+
+
+def test_flash_attention_is_left_its_groups(monkeypatch):
+    q, k, v = (x.bfloat16() for x in inputs(40)[:3])
+    _, told = on_card(monkeypatch, q, k, v)
+    assert told == [(True, True, False, 2)]
+
+
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function:DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize(("head_size", "expected"), [(16, "flex"), (8, "sdpa")])
+@pytest.mark.parametrize("documents", [False, True])
+def test_a_gpu_that_compiles_gets_flex_attention_where_its_kernel_takes_the_heads(
+    monkeypatch, documents, head_size, expected
+):
     called = []
-
-    class Claimed(torch.Tensor):
-        device = torch.device("cuda")
-
-    def record(name):
-        def kernel(q, *_, **options):
-            called.append((name, options.get("is_causal"), options.get("enable_gqa")))
-            return q
-
-        return kernel
-
-    monkeypatch.setattr(F, "scaled_dot_product_attention", record("sdpa"))
-    monkeypatch.setattr(attention, "flex", record("flex"))
-    q, k, v, documents_BT = inputs(24, documents=documents)
-    attend(q.as_subclass(Claimed), k, v, SCALE, window, documents_BT)
-    assert called == [("sdpa", True, True) if kernel == "sdpa" else ("flex", None, None)]
+    q, k, v, documents_BT = inputs(40, documents=documents)
+    q, k, v = (x[..., :head_size] for x in (q, k, v))
+    monkeypatch.setattr(attention, "flex", lambda q, *_: called.append("flex") or q)
+    monkeypatch.setattr(attention, "fused_attention", lambda q, *_: called.append("sdpa") or q)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    attend(q.as_subclass(OnCard), k, v, SCALE, 7, documents_BT)
+    assert called == [expected]
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])

@@ -143,10 +143,10 @@ def test_emergence_is_analysed_like_a_score():
     assert not nothing.scores
 
 
-def test_only_confirmation_runs_confirm():
-    rows = simulate(Planted(12, 6, n_single=20, n_seeds=10, n_order=0, n_gaps=0, book_effects={0: 2.0}), 3)
-    ranking = rank(make_table(rows))
-    best = {row.variant_id for row in ranking.rows[:3]}
+def with_confirmation(n_seeds, effect=2.0):
+    """Return the rows of a study with one strong book, before and after a confirmation of its three best sets."""
+    rows = simulate(Planted(12, 6, n_single=20, n_seeds=n_seeds, n_order=0, n_gaps=0, book_effects={0: effect}), 3)
+    best = {row.variant_id for row in rank(make_table(rows)).rows[:3]}
     chosen = [v for v in rows.variants if v.variant_id in best]
     control = [v for v in rows.variants if v.variant_id not in best][:4]
     rounds = [("finalist", v) for v in chosen] + [("control", v) for v in control]
@@ -164,21 +164,65 @@ def test_only_confirmation_runs_confirm():
             run = dataclasses.replace(
                 rows.runs[0], run_id=f"{v.variant_id}-{seed}", variant_id=v.variant_id, init_seed=seed
             )
-            value = 0.1 + 0.02 * (2.0 * ("book00000" in v.book_ids) + rng.standard_normal())
+            value = 0.1 + 0.02 * (effect * ("book00000" in v.book_ids) + rng.standard_normal())
             runs.append(run)
             measures.append(dataclasses.replace(rows.measures[0], run_id=run.run_id, value=value))
-    both = dataclasses.replace(
+    return rows, dataclasses.replace(
         rows, variants=[*rows.variants, *extra], runs=[*rows.runs, *runs], measures=[*rows.measures, *measures]
     )
-    table = make_table(both)
+
+
+def test_only_confirmation_runs_confirm():
+    rows, both = with_confirmation(n_seeds=10)
+    ranking, table = rank(make_table(rows)), make_table(both)
     assert {r.variant_id for r in rank(table).rows} == {v.variant_id for v in rows.variants}
-    found = confirm(table, ranking)
+    found = confirm(table, ranking, make_table(rows))
     assert found["n_controls"] == 4
     assert len(found["finalists"]) == 3
     assert all(row["n_runs"] == 4 and row["expected"] is not None for row in found["finalists"])
     assert found["finalists"][0]["low"] < found["finalists"][0]["confirmed"] < found["finalists"][0]["high"]
-    assert "Confirmed on bank B" in found["text"]["en"]
+    assert found["unit"] == "seed"
+    assert f" {found['mean_confirmed']:+.2f} seed sd (90 %".replace("-", "−") in found["text"]["en"]
+    assert found["n_better"] == sum(row["low"] > 0 for row in found["finalists"])
     assert confirm(make_table(rows), ranking) is None
+
+
+def test_what_is_confirmed_is_told_in_the_unit_in_which_it_was_expected():
+    """Fresh runs make the seed known, but the ranking knew only what is left within sets: one unit for both."""
+    rows, both = with_confirmation(n_seeds=0)
+    before, table = make_table(rows), make_table(both)
+    assert (before.abilities["linking"].unit, table.abilities["linking"].unit) == ("residual", "seed")
+    found = confirm(table, rank(before), before)
+    assert found["unit"] == "residual"
+    assert " residual sd (" in found["text"]["en"]
+    assert " остаточной σ (" in found["text"]["ru"]
+    in_seeds = confirm(table, rank(before))["mean_confirmed"]
+    same = [before.run_ids.index(run) for run in table.run_ids if run in before.run_ids]
+    rate = np.std(before.scores["linking"][same]) / np.std(table.scores["linking"][: len(same)])
+    assert found["mean_confirmed"] == pytest.approx(in_seeds * rate, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("finalists", "mean", "en", "ru"),
+    [
+        ([(1.0, 0.5, 1.5), (0.2, -0.3, 0.7)], (0.6, 0.2, 1.0), "1 of 2 can be called better", "назвать 1 из 2."),
+        ([(0.5, -0.1, 1.1), (0.4, -0.2, 1.0)], (0.45, 0.1, 0.8), "no single one can be called so", "ни об одном"),
+        ([(0.1, -0.4, 0.6), (0.0, -0.5, 0.5)], (0.05, -0.3, 0.4), "None of them can be called", "Ни одного из них"),
+        ([(0.1, -0.4, 0.6)], (0.1, -0.4, 0.6), "It cannot be told from random sets", "его не отличить"),
+        ([(0.1, None, None), (0.0, None, None)], (0.05, None, None), "nothing can be said", "сказать ничего нельзя"),
+    ],
+)
+def test_a_confirmation_is_worded_by_what_its_intervals_allow(finalists, mean, en, ru):
+    rows = [dict(zip(("confirmed", "low", "high"), values, strict=True), variant_id="v") for values in finalists]
+    found = {"finalists": rows, "n_controls": 4, "unit": "seed", "mean_expected": 1.2}
+    found["n_better"] = sum((row["low"] or 0.0) > 0 for row in rows)
+    found |= dict(zip(("mean_confirmed", "mean_low", "mean_high"), mean, strict=True))
+    text = {language: confirmed._words(found, language) for language in ("en", "ru")}
+    assert en in text["en"]
+    assert ru in text["ru"]
+    assert "?" not in text["en"] + text["ru"]
+    assert ("More was expected" in text["en"]) == (mean[2] is not None)
+    assert "More was expected" not in confirmed._words({**found, "mean_expected": 0.0}, "en")
 
 
 def test_the_best_of_several_finalists_is_not_confirmed_by_luck():
@@ -198,13 +242,3 @@ def test_the_best_of_several_finalists_is_not_confirmed_by_luck():
         inside += abs(mean - finalists.mean()) <= half
     assert wrong <= 0.1 * 400 + 12
     assert 0.86 <= inside / 400 <= 0.96
-
-
-def test_finalists_that_disappoint_are_said_to():
-    row = {"variant_id": "v", "n_runs": 4, "confirmed": 1.0, "low": -1.0, "high": 3.0, "expected": 5.0}
-    found = {"finalists": [row], "n_controls": 3, "mean_expected": 5.0, "mean_confirmed": 0.5, "mean_low": -1.0,
-             "mean_high": 2.0}  # fmt: skip
-    text = confirmed._words(found, "en")
-    assert "0 of 1 can be called better" in text
-    assert "does not hold on bank B" in text
-    assert "does not hold" not in confirmed._words({**found, "mean_expected": 1.5}, "en")

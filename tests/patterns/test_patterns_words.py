@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 
+import numpy as np
 import pytest
 
-from ltm.patterns import inference, locale
-from ltm.patterns.words import sentence
+from ltm.dashboard import words as page
+from ltm.patterns import inference, locale, recommend, sentences
+from ltm.patterns.describe import Described, Kind
+from ltm.patterns.interactions import TOGETHER, WITH
+from ltm.patterns.table import Ability
+from ltm.patterns.words import kind as kind_words
+from ltm.patterns.words import not_told_apart, sentence
 from ltm.records import Effect
 
 
-@pytest.mark.parametrize("module", [inference, locale])
+@pytest.mark.parametrize("module", [inference, locale, sentences])
 def test_examples_in_the_docstrings_hold(module):
     result = doctest.testmod(module)
     assert result.attempted
@@ -63,3 +70,96 @@ def test_sentences_of_every_kind(kind, name, en, ru):
     assert ru in sentence(effect, "seed", "ru")
     assert sentence(effect, "seed", "en").startswith("Logical transfer: ")
     assert "−0,60 до −0,20; q = 0,020; 21 " in sentence(effect, "seed", "ru")
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "en", "ru"),
+    [
+        (
+            "class 2 x class 5",
+            "",
+            "“kind 2” and “kind 5” in one set bring less",
+            "«вид 2» и «вид 5» в одном наборе дают",
+        ),
+        ("cluster 0 x cluster 3", "", "“kind 0” and “kind 3” in one", "«вид 0» и «вид 3» в одном"),
+        ("law x poetry", "", "“law” and “poetry” in one", "«закон» и «поэзия» в одном"),
+        ("own_kind x poetry", "", "“own kind” and “poetry”", "«own kind» и «поэзия»"),
+        ("b1 x b2", "Emma together with Dracula", "“Emma” and “Dracula” in one", "«Emma» и «Dracula» в одном"),
+    ],
+)
+def test_combinations_name_kinds_in_the_language_and_books_by_their_titles(name, label, en, ru):
+    label = label or name.replace(WITH, TOGETHER)
+    effect = Effect("interaction", name, label, "transfer", -0.4, 0.1, -0.6, -0.2, 0.001, 0.02, -0.3, 21, True)
+    assert en in sentence(effect, "residual", "en")
+    assert ru in sentence(effect, "residual", "ru")
+    assert "class" not in sentence(effect, "residual", "ru")
+
+
+def test_one_kind_before_another_is_named_in_the_language():
+    effect = Effect("order", "class 1 before law", "", "transfer", -0.4, 0.1, -0.6, -0.2, 0.001, 0.02, -0.3, 21, True)
+    assert "books of “law” do better before books of “kind 1”" in sentence(effect, "residual", "en")
+    assert "книги «закон» полезнее раньше, чем книги «вид 1»" in sentence(effect, "residual", "ru")
+
+
+def test_names_are_those_of_the_page():
+    """Rooms may not read each other's words, so that both keep them: they must agree."""
+    for name, pair in locale._KINDS.items():
+        assert tuple(page.show(language, page.Term(f"term.{name}")) for language in page.LANGUAGES) == pair
+    for name, pair in locale._FEATURES.items():
+        assert tuple(page.show(language, page.Term(f"name.feature.{name}")) for language in page.LANGUAGES) == pair
+    for name in ("seed", "residual", "mixed", "score", "doubling"):
+        shown = tuple(page.show(language, page.Term(f"unit.effect.{name}")) for language in page.LANGUAGES)
+        assert shown == locale._UNITS[name]
+
+
+def test_a_kind_is_told_by_what_its_books_have_more_and_less_of():
+    values = np.array([[2.0, -1.0, 0.1], [2.0, -1.0, -0.1], [-2.0, 1.0, 0.0], [-2.0, 1.0, 0.0]])
+    names, classes = ("dialogue_share", "flesch", "mtld"), ("class 1", "class 2")
+    known = Described(("a", "b", "c", "d"), names, values, np.array([0, 0, 1, 1]), classes, np.full(4, -1), np.zeros(0))
+    assert known.kinds()[0] == Kind("class 1", 2, (("dialogue_share", 2.0), ("flesch", -1.0)))
+    told = kind_words(known.kinds()[0])["text"]
+    assert told["en"] == "Kind 1: 2 books with more “dialogue” and less “ease of reading (Flesch)”."
+    assert told["ru"] == "Вид 1: 2 книги; больше «доля диалога»; меньше «лёгкость чтения (Флеш)»."
+    plain = kind_words(Kind("cluster 0", 1, ()))["text"]
+    assert plain["en"] == "Kind 0: 1 book with nothing that stands out."
+    genres = dataclasses.replace(known, class_names=("law", "poetry"))
+    assert genres.kinds() == []  # their names say what they are
+
+
+def found_set(**changes):
+    values = {"book_ids": ["a"] * 21, "predicted": 1.25, "low": 0.5, "high": 2.0, "sure": ["a"], "open": ["b"] * 3,
+              "order": "", "places": [], "gaps": "", "best_tried": "v", "n_rivals": 4, "unit": "seed"}  # fmt: skip
+    return recommend.Recommendation(**(values | changes))
+
+
+def test_the_ideal_set_is_told_in_the_unit_that_was_used():
+    for unit, en, ru in (("seed", "seed sd", "σ повторов"), ("residual", "residual sd", "остаточной σ"),
+                         ("score", "points of the score", "единиц оценки")):  # fmt: skip
+        text = recommend.as_plain(found_set(unit=unit), {})["text"]
+        assert text["en"].startswith(
+            f"Recommended: a set of 21 books, predicted +1.25 {en} above the average set (90 %"
+        )
+        assert text["ru"].startswith(
+            f"Рекомендуется набор из 21 книги: прогноз +1,25 {ru} относительно среднего набора"
+        )
+        assert ("seed" in text["en"]) == (unit == "seed")
+    text = recommend.as_plain(found_set(low=-0.1, sure=[], places=["late:flesch"], n_rivals=0), {})["text"]
+    assert "it cannot be told from an average set" in text["en"]
+    assert "1 finding says which books do better where" in text["en"]
+    assert "the best stands apart from all others" in text["en"]
+    assert "от среднего набора его не отличить" in text["ru"]
+    assert "есть 1 вывод." in text["ru"]
+
+
+def test_the_only_comparison_is_named():
+    effect = Effect("order", "shuffled_vs_random", "", "transfer", -0.4, 0.1, -0.6, -0.2, 0.4, 0.4, -0.3, 21, False)
+    facts = {"transfer": Ability("transfer", True, "", ("T0c",), "seed", 1.0, 40, 0, False)}
+    told = not_told_apart([effect], facts)[0]["text"]
+    assert (
+        told["en"]
+        == "Logical transfer: “shuffled passages” could not be told apart from “random order of books” (q = 0.40)."
+    )
+    assert (
+        told["ru"]
+        == "Логический перенос: «перемешанные отрывки» нельзя отличить от «случайный порядок книг» (q = 0,40)."
+    )

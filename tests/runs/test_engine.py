@@ -1,5 +1,6 @@
 """The engine: flat weights behind the model, and compiled code that is made once, kept, and trained by to the bit."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ltm.model.gpt import GPT
 from ltm.model.init import initial_weights
 from ltm.model.sizes import ModelConfig
 from ltm.runs import checkpoint
@@ -117,6 +119,50 @@ def test_a_compilation_that_failed_is_not_marked_as_done(compiled_code):
         with pytest.raises(RuntimeError, match="no compiler"):
             engine.gradients(*batch(), torch.ones(()), None)
     assert not list(compiled_code.glob("*.done"))
+
+
+@pytest.fixture
+def on_card(monkeypatch):
+    """Say that an engine of this CPU is one of a GPU; what only a GPU has is left out."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    precision = torch.get_float32_matmul_precision()
+
+    def claim(**settings):
+        with monkeypatch.context() as patch:
+            patch.setattr(GPT, "to", lambda model, *_: model)
+            return Engine(EngineSettings(CONFIG, "cuda", torch.float32, **settings))
+
+    yield claim
+    torch.set_float32_matmul_precision(precision)
+
+
+def test_a_gpu_is_told_to_sum_in_the_same_order_and_nothing_else_is(on_card, monkeypatch):
+    seen = []
+    engine = on_card()
+    plain = engine._loss
+
+    def watched(*arguments):
+        seen.append(
+            (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+        )
+        return plain(*arguments)
+
+    monkeypatch.setattr(engine, "_loss", watched)
+    engine.gradients(*batch(), torch.ones(()), None)
+    assert seen == [(True, False)]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()  # scores are asked by the same process
+    with pytest.raises(IndexError):
+        engine.gradients(*(x + 1000 for x in batch()), torch.ones(()), None)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(("tf32", "expected"), [(True, "tf32"), (False, "ieee")])
+def test_tf32_is_switched_in_a_way_that_the_compiler_can_ask_for(on_card, tf32, expected):
+    on_card(tf32=tf32)
+    assert torch.backends.cuda.matmul.fp32_precision == expected
+    assert torch.backends.cuda.matmul.allow_tf32 is tf32
+    assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")  # an error where both ways are mixed
 
 
 def test_compiled_code_is_kept_beside_the_cache_unless_told_otherwise(monkeypatch, tmp_path):

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
+import types
 import weakref
 
 import pytest
@@ -13,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltm.errors import InputError, TrainError
+from ltm.model.loss import CHUNK_ELEMENTS
 from ltm.model.sizes import SIZES
-from ltm.runs import free_memory
+from ltm.runs import free_memory, micro_batch
 from ltm.runs.micro_batch import (
     candidates,
+    free_caches,
     halved,
     is_out_of_memory,
     largest_that_fits,
@@ -79,6 +83,10 @@ def test_the_largest_that_fits_fits_and_the_next_does_not(device, dtype, size):
         assert place == 0 or needed[place - 1] > free
 
 
+def test_the_output_layer_of_a_card_is_reckoned_with_as_it_is_trained():
+    assert 3 * 4 * CHUNK_ELEMENTS["cuda"] == micro_batch._GPU_LOSS_BYTES
+
+
 def test_checkpointing_moves_the_largest_that_fits():
     config = dataclasses.replace(SIZES["llama-15m"], vocab_size=8192)
     batch = 64 * config.block_size
@@ -109,6 +117,33 @@ def test_checkpointing_moves_the_largest_that_fits():
 )
 def test_only_a_lack_of_memory_counts_as_one(error, expected):
     assert is_out_of_memory(error) is expected
+
+
+def test_memory_that_ran_out_while_a_graph_was_recorded_is_found_behind_the_error_that_arrives():
+    def recording(inner):
+        try:
+            raise inner
+        finally:  # leaving the recording fails in turn
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    for inner, expected in ((torch.OutOfMemoryError("CUDA out of memory"), True), (RuntimeError("a bug"), False)):
+        with pytest.raises(RuntimeError, match="during capture") as error:
+            recording(inner)
+        assert is_out_of_memory(error.value) is expected
+    with pytest.raises(RuntimeError) as error:
+        raise RuntimeError("the compiler failed") from torch.OutOfMemoryError("CUDA out of memory")
+    assert is_out_of_memory(error.value)
+
+
+def test_recorded_graphs_are_dropped_before_the_next_attempt_on_a_card(monkeypatch):
+    did = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: did.append("cache"))
+    monkeypatch.setitem(sys.modules, "torch._dynamo", types.SimpleNamespace())
+    monkeypatch.setattr(torch, "_dynamo", types.SimpleNamespace(reset=lambda: did.append("graphs")), raising=False)
+    free_caches()
+    assert did == ["graphs", "cache"]
 
 
 def test_an_allocation_that_no_machine_can_make_counts_as_out_of_memory():
@@ -262,6 +297,52 @@ def test_version_1_groups_and_their_sign_for_no_limit(tmp_path):
     assert free_memory.free_bytes("cpu", root=root) == 8_000_000 * 1024
     _write(root, **{f"{folder}/memory.limit_in_bytes": "1000", f"{folder}/memory.usage_in_bytes": "1500"})
     assert free_memory.free_bytes("cpu", root=root) == 0
+
+
+CARDS = "0, GPU-aaa, 40000\n1, GPU-bbb, 10000\n2, GPU-ccc, 70000\n"
+
+
+@pytest.fixture
+def cards(tmp_path, monkeypatch):
+    """An `nvidia-smi` that says what a test wants; PyTorch must not be asked unless it has to."""
+
+    def say(text, visible=None, torch_says=None):
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\nprintf '{text}'\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+        told = torch_says or []
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(told))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index=0: told[index])
+        return free_memory.free_bytes("cuda", 2)
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("visible", "fullest_mib"), [(None, 10_000), ("0,2", 40_000), ("GPU-ccc", 70_000), ("2, GPU-bbb", 10_000)]
+)
+def test_the_fullest_of_the_visible_cards_counts(cards, visible, fullest_mib):
+    assert cards(CARDS, visible) == fullest_mib * 2**20 / 2
+
+
+@pytest.mark.parametrize(("text", "visible"), [("", None), ("0, GPU-aaa, [N/A]\n", None), (CARDS, "MIG-123")])
+def test_where_the_driver_does_not_tell_pytorch_is_asked(cards, text, visible):
+    assert cards(text, visible, [(8e9, 9e9), (6e9, 9e9)]) == 3e9
+
+
+def test_a_worker_keeps_to_its_part_of_a_card(monkeypatch):
+    shares = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1e9, 40e9))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    with free_memory.card_fence(10.6e9):
+        assert shares == [0.25]
+    with pytest.raises(KeyError), free_memory.card_fence(1e8):
+        raise KeyError
+    with free_memory.card_fence(1e15):
+        pass
+    assert shares == [0.25, 1.0, 0.0, 1.0, 1.0, 1.0]
 
 
 def test_a_system_without_proc_counts_half_its_memory(tmp_path):

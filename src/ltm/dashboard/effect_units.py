@@ -7,6 +7,7 @@ residual one inside sets; scores from elsewhere stay in their own unit; emergenc
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ltm.dashboard.inputs import Inputs, number
 from ltm.dashboard.words import Term
@@ -29,6 +30,12 @@ def unit_of(inputs: Inputs, abilities: Iterable[str]) -> str:
     known = units(inputs)
     found = {known.get(ability, SEED) for ability in abilities}
     return found.pop() if len(found) == 1 else MIXED if found else SEED
+
+
+def told_unit(inputs: Inputs, part: Any) -> str:
+    """Return the unit that a part of the findings says it is in, else that of the ranking."""
+    unit = part.get("unit") if isinstance(part, dict) else None
+    return unit if unit in (*_KNOWN, MIXED) else ranking_unit(inputs)
 
 
 def ranking_unit(inputs: Inputs) -> str:

@@ -17,7 +17,7 @@ PLACES = ("kernel", "late", "middle", "first", "last")
 VERSUS, BEFORE, WITH = "_vs_", " before ", " x "
 _DOSE = "_dose"
 _VECTOR = re.compile(r"vector_(\d+)$")
-_CLASS = re.compile(r"class (\d+)$")
+_CLASS = re.compile(r"(?:class|cluster) (\d+)$")
 _TOGETHER = " together with "  # in the label of a combination
 
 

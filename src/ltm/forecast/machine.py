@@ -89,6 +89,7 @@ class Machine:
         n_workers: int = 1,
         n_steps: int = 0,
         compiled: bool = False,
+        averaged: bool = False,
     ) -> Prediction:
         """Return the speed and peak memory of one worker.
 
@@ -98,14 +99,15 @@ class Machine:
             micro_batch_tokens: Tokens of one forward pass; 0 = the whole batch.
             dtype: float32 or bfloat16; empty = what this machine trains in where nothing else is said.
             n_workers: Processes that train at the same time.
-            n_steps: Steps of the run; the averaged weights then take their share. 0 = very many.
+            n_steps: Steps of the run, over which the averaging of weights is spread. 0 = very many.
             compiled: By torch.compile; where no compiled step was timed, by what compiling usually gains.
+            averaged: The scored weights are an average over the last steps (`runs.average_share`).
 
         Raises:
             InputError: the batch holds no whole sequences, or the precision was not probed.
         """
         dtype = dtype or self.dtype
-        case = Case(config, batch_tokens, micro_batch_tokens, dtype)
+        case = Case(config, batch_tokens, micro_batch_tokens, dtype, averaged)
         if dtype not in self.multipliers:
             raise InputError(f"{dtype} was not probed on this machine", f"probed: {', '.join(self.multipliers)}")
         parts = self.step_seconds(case, n_workers, n_steps, compiled)

@@ -23,7 +23,7 @@ ENGINE = 2  # of the training code whose work is counted here; what was measured
 DTYPES = ("float32", "bfloat16")
 _NEAR_ELEMENTS, _FAR_DOUBLINGS = 1 << 17, 6  # a tensor of 0.5 MiB is near, one of 32 MiB far; between, by its logarithm
 _LANES = 16  # a head size that is no multiple leaves the products a tail
-_SNAPSHOTS, _AVERAGE_SHARE = 32, 0.2  # of the averaged weights, as in ltm.runs.train
+_SNAPSHOTS, _AVERAGE_SHARE = 32, 0.2  # of averaged weights: as in ltm.runs.train; the share that is usually asked for
 CHUNK_ELEMENTS = 1 << 21  # logits held at once, as in ltm.model.loss
 CHUNK_QUERIES = 128  # queries of one attention product, as in ltm.model.attention
 
@@ -94,6 +94,7 @@ class Case:
     batch_tokens: int
     micro_batch_tokens: int = 0  # 0 = the whole batch
     dtype: str = "float32"
+    averaged: bool = False  # the scored weights are an average over the last steps, which is held beside the weights
 
     def __post_init__(self) -> None:
         block, batch, micro = self.config.block_size, self.batch_tokens, self.micro_tokens
@@ -292,7 +293,9 @@ def step_terms(case: Case) -> Terms:
 
 
 def average_terms(terms: Terms, case: Case, n_steps: int) -> Terms:
-    """Return the terms of a step with its share of the snapshots that the scored weights are the mean of."""
+    """Return the terms of a step with its share of the snapshots, where the scored weights are the mean of some."""
+    if not case.averaged:
+        return terms
     result = dict(terms)
     snapshots = min(_SNAPSHOTS, _AVERAGE_SHARE * n_steps)
     _add(result, _average(case.config.n_params), snapshots / n_steps)
@@ -311,7 +314,7 @@ def memory_parts(case: Case) -> dict[str, float]:
     hidden = c.n_hidden * (2 if gpt2 else 4)
     saved = c.n_layer * (2 * norm + size * (3 * c.n_embd + heads + hidden)) + norm + size * c.n_embd
     rows, _ = chunks(m, c.vocab_size)
-    states = 5 * 4.0 * p  # weights, gradients, two averages of AdamW, averaged weights
+    states = (5 if case.averaged else 4) * 4.0 * p  # weights, gradients, two averages of AdamW, averaged weights
     rounded = 0.0 if size == 4 else 2.0 * p
     loss = 16 * rows * c.vocab_size + 12 * c.vocab_size * c.n_embd + 2 * size * m * c.n_embd
     largest = m / c.block_size * c.n_head * max(queries * keys for queries, keys in chunks_)

@@ -1,4 +1,4 @@
-"""Causal attention, by device: plain products on a CPU, FlashAttention through SDPA or flex attention on a GPU.
+"""Causal attention, by device: plain products on a CPU; on a GPU FlashAttention through SDPA, or flex attention.
 
 What a position may see: itself and what came before, inside a sliding window if there is one, and inside its own
 document if documents are told apart. Shape letters: B batch, T tokens, H query heads, K key and value heads, G query
@@ -7,8 +7,6 @@ heads of one key head (H = K G), C head size, Q queries of a chunk, S keys that 
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _CHUNK = 128  # queries at once: later keys are skipped, and scores stay near the core
+_LEAST_FLEX_HEAD = 16  # width; a GPU's kernel for flex attention takes none below
 
 
 def attend(
@@ -33,48 +32,37 @@ def attend(
     """
     if q_BTHC.device.type != "cuda":
         return plain_attention(q_BTHC, k_BTKC, v_BTKC, scale, window, documents_BT)
+    if not window and documents_BT is None:
+        return fused_attention(q_BTHC, k_BTKC, v_BTKC, scale)
+    if torch.compiler.is_compiling() and q_BTHC.shape[3] >= _LEAST_FLEX_HEAD:
+        return flex(q_BTHC, k_BTKC, v_BTKC, scale, window, documents_BT)
+    # Flex attention that is not compiled holds all scores at once; the kernel that takes a mask does not.
+    T = q_BTHC.shape[1]
+    return fused_attention(q_BTHC, k_BTKC, v_BTKC, scale, _seen(0, T, 0, window, documents_BT, k_BTKC.device))
+
+
+def fused_attention(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, scale: float, seen: Tensor | None = None) -> Tensor:
+    """Return attention by PyTorch's fused kernels, shape (B, T, H, C); arguments as for `attend`.
+
+    Args:
+        seen: Which keys a query sees, or what is added to its scores, of a shape that spreads to (B, H, T, T); None:
+            itself and what is before it.
+    """
     q_BHTC, k_BKTC, v_BKTC = (x.transpose(1, 2) for x in (q_BTHC, k_BTKC, v_BTKC))
-    if window or documents_BT is not None:
-        y_BHTC = flex(q_BHTC, k_BKTC, v_BKTC, scale, window, documents_BT)
-    else:
-        grouped = q_BTHC.shape[2] != k_BTKC.shape[2]
-        y_BHTC = F.scaled_dot_product_attention(q_BHTC, k_BKTC, v_BKTC, is_causal=True, scale=scale, enable_gqa=grouped)
-    return y_BHTC.transpose(1, 2)
-
-
-@dataclass(frozen=True)
-class Branches:
-    """Trees of tokens, written depth first: texts that begin alike share their beginning."""
-
-    depth_BT: Tensor  # place of a token in its own text, from 0
-    end_BT: Tensor  # a token is seen by the places of its row from its own to this one, exclusive
-
-    def seen(self, window: int, dtype: torch.dtype) -> Tensor:
-        """Return whether each place sees each, shape (B, 1, T, T); on a CPU without a compiler, what to add to scores.
-
-        The fused kernel of a CPU turns a mask of yes and no into such numbers in every layer anew.
-        """
-        T = self.end_BT.shape[1]
-        place = torch.arange(T, device=self.end_BT.device)
-        seen_BTT = (place[:, None] >= place[None, :]) & (place[:, None] < self.end_BT[:, None, :])
-        if window:
-            seen_BTT &= self.depth_BT[:, :, None] - self.depth_BT[:, None, :] < window
-        if seen_BTT.device.type == "cpu" and not torch.compiler.is_compiling():
-            return torch.zeros(seen_BTT.shape, dtype=dtype).masked_fill_(~seen_BTT, float("-inf"))[:, None]
-        return seen_BTT[:, None]
-
-
-def attend_seen(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, scale: float, seen_BHTT: Tensor) -> Tensor:
-    """Return attention to what a mask allows, none of it to the right, shape (B, T, H, C); arguments as for
-    `attend`."""
-    if q_BTHC.device.type != "cuda" and torch.compiler.is_compiling():  # then faster than the fused kernel
-        return plain_attention(q_BTHC, k_BTKC, v_BTKC, scale, 0, None, seen_BHTT)
-    q_BHTC, k_BKTC, v_BKTC = (x.transpose(1, 2) for x in (q_BTHC, k_BTKC, v_BTKC))
-    grouped = q_BTHC.shape[2] != k_BTKC.shape[2]
+    H, K = q_BHTC.shape[1], k_BKTC.shape[1]
+    if H != K and q_BTHC.device.type == "cuda" and (seen is not None or q_BTHC.dtype != torch.bfloat16):
+        # FlashAttention knows groups of heads. The kernel behind it, which takes masks, float32 and older cards, does
+        # not: given groups, PyTorch would fall back to products that hold all scores.
+        k_BKTC, v_BKTC = (_each_group(x, H // K) for x in (k_BKTC, v_BKTC))
     y_BHTC = F.scaled_dot_product_attention(
-        q_BHTC, k_BKTC, v_BKTC, attn_mask=seen_BHTT, scale=scale, enable_gqa=grouped
+        q_BHTC, k_BKTC, v_BKTC, attn_mask=seen, is_causal=seen is None, scale=scale, enable_gqa=k_BKTC.shape[1] != H
     )
     return y_BHTC.transpose(1, 2)
+
+
+def _each_group(x_BKTC: Tensor, n_queries: int) -> Tensor:
+    """Return every key or value head once for each query head that it serves, shape (B, K G, T, C)."""
+    return x_BKTC[:, :, None].expand(-1, -1, n_queries, -1, -1).flatten(1, 2)
 
 
 def plain_attention(
@@ -132,36 +120,26 @@ def _near(row: Tensor, column: Tensor, window: int) -> Tensor:
 
 
 def flex(
-    q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, scale: float, window: int, documents_BT: Tensor | None
+    q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, scale: float, window: int, documents_BT: Tensor | None
 ) -> Tensor:
-    """Return attention by PyTorch's flex attention, which skips blocks that are masked as a whole."""
+    """Return attention by PyTorch's flex attention, which skips blocks that are masked as a whole; arguments as for
+    `attend`. It is fast only where it is compiled."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    _, H, T, _ = q_BHTC.shape
-    # A compiler traces into the making of the mask, and would warn that it does not see the cache.
-    make = _block_mask.__wrapped__ if torch.compiler.is_compiling() else _block_mask
-    device = str(q_BHTC.device)
-    mask = make(T, window, device) if documents_BT is None else _documents(documents_BT, window)
-    out: Any = flex_attention(q_BHTC, k_BKTC, v_BKTC, block_mask=mask, scale=scale, enable_gqa=k_BKTC.shape[1] != H)
-    return out
+    q_BHTC, k_BKTC, v_BKTC = (x.transpose(1, 2) for x in (q_BTHC, k_BTKC, v_BTKC))
+    mask = _block_mask(q_BTHC.shape[1], window, documents_BT, k_BTKC.device)
+    grouped = q_BTHC.shape[2] != k_BTKC.shape[2]
+    y_BHTC: Any = flex_attention(q_BHTC, k_BKTC, v_BKTC, block_mask=mask, scale=scale, enable_gqa=grouped)
+    attended: Tensor = y_BHTC.transpose(1, 2)
+    return attended
 
 
-@functools.lru_cache(maxsize=8)
-def _block_mask(T: int, window: int, device: str) -> Any:
+def _block_mask(T: int, window: int, documents_BT: Tensor | None, device: torch.device) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
-
-    def seen(_b: Tensor, _h: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        return _near(row, column, window)
-
-    return create_block_mask(seen, None, None, T, T, device=device)
-
-
-def _documents(documents_BT: Tensor, window: int) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    B, T = documents_BT.shape
 
     def seen(b: Tensor, _h: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        return _near(row, column, window) & (documents_BT[b, row] == documents_BT[b, column])
+        near = _near(row, column, window)
+        return near if documents_BT is None else near & (documents_BT[b, row] == documents_BT[b, column])
 
-    return create_block_mask(seen, B, None, T, T, device=str(documents_BT.device))
+    B = None if documents_BT is None else documents_BT.shape[0]
+    return create_block_mask(seen, B, None, T, T, device=str(device))

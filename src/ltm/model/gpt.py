@@ -1,7 +1,7 @@
 """One compact decoder: Llama-like, Mistral-like or GPT-2-like by configuration.
 
 Pure PyTorch; it knows tokens and nothing of books. Shape letters: B batch, T tokens, D width, H heads, K key and
-value heads, C head size, V vocabulary.
+value heads, C head size, V vocabulary, P wanted places.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ltm.model.attention import Branches, attend, attend_seen
+from ltm.model.attention import attend
+from ltm.model.branches import Branches, Seen, attend_seen
 from ltm.model.loss import linear_cross_entropy
 from ltm.model.sizes import ModelConfig
 
@@ -45,7 +46,8 @@ class GPT(nn.Module):
         Args:
             tokens_BT: T is at most the block size; with branches a row may be longer, their texts may not.
             documents_BT: The number of each token's document, where attention must not leave it.
-            branches: Where texts that begin alike share their beginning; in place of documents.
+            branches: Where texts that begin alike share their beginning; in place of documents. If they name wanted
+                places, their states alone are returned, shape (P, D).
         """
         T = tokens_BT.shape[1]
         x_BTD = self.embed(tokens_BT)
@@ -54,11 +56,13 @@ class GPT(nn.Module):
             x_BTD = x_BTD + self.positions.weight[depth]
         angles = (self.cos_TC[depth], self.sin_TC[depth])
         seen = None if branches is None else branches.seen(self.config.window, x_BTD.dtype)
+        wanted_P = None if branches is None else branches.wanted_P
         for block in self.blocks:
             if self.recompute and self.training:
-                x_BTD = checkpoint(block, x_BTD, angles, documents_BT, use_reentrant=False)
+                x_BTD = checkpoint(block, x_BTD, angles, documents_BT, use_reentrant=False, preserve_rng_state=False)
             else:
-                x_BTD = block(x_BTD, angles, documents_BT, seen)
+                last = block is self.blocks[-1]  # what is not wanted ends with its key and value there
+                x_BTD = block(x_BTD, angles, documents_BT, seen, wanted_P if last else None)
         x_BTD = self.norm(x_BTD)
         return x_BTD * self.config.logit_scale if self.config.logit_scale != 1.0 else x_BTD
 
@@ -104,11 +108,13 @@ class Block(nn.Module):
         x_BTD: Tensor,
         angles: tuple[Tensor, Tensor],
         documents_BT: Tensor | None = None,
-        seen_BHTT: Tensor | None = None,
+        seen: Seen | None = None,
+        wanted_P: Tensor | None = None,
     ) -> Tensor:
-        """Return the block's output, shape (B, T, D)."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), angles, documents_BT, seen_BHTT)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        """Return the block's output, shape (B, T, D), or (P, D) of wanted places."""
+        gathered = self.attention(self.attention_norm(x_BTD), angles, documents_BT, seen, wanted_P)
+        x = (x_BTD if wanted_P is None else x_BTD.flatten(0, 1)[wanted_P]) + gathered
+        return x + self.mlp(self.mlp_norm(x))
 
 
 class Attention(nn.Module):
@@ -126,9 +132,10 @@ class Attention(nn.Module):
         x_BTD: Tensor,
         angles: tuple[Tensor, Tensor],
         documents_BT: Tensor | None = None,
-        seen_BHTT: Tensor | None = None,
+        seen: Seen | None = None,
+        wanted_P: Tensor | None = None,
     ) -> Tensor:
-        """Return what each position gathers from the positions before it, shape (B, T, D)."""
+        """Return what each position gathers from the positions before it, shape (B, T, D), or (P, D) of wanted ones."""
         config = self.config
         B, T, _ = x_BTD.shape
         H, K = config.n_head, config.n_kv_head
@@ -136,11 +143,11 @@ class Attention(nn.Module):
         if config.family != "gpt2":
             qk_BTHC = rotated(qk_BTHC, *angles)  # queries and keys at once: half the calls
         q_BTHC, k_BTKC = qk_BTHC.split([H, K], dim=2)
-        if seen_BHTT is not None:
-            y_BTHC = attend_seen(q_BTHC, k_BTKC, v_BTKC, config.attention_scale, seen_BHTT)
+        if seen is None:
+            y = attend(q_BTHC, k_BTKC, v_BTKC, config.attention_scale, config.window, documents_BT)
         else:
-            y_BTHC = attend(q_BTHC, k_BTKC, v_BTKC, config.attention_scale, config.window, documents_BT)
-        return self.out(y_BTHC.reshape(B, T, -1))
+            y = attend_seen(q_BTHC, k_BTKC, v_BTKC, config.attention_scale, seen, wanted_P)
+        return self.out(y.flatten(-2))
 
 
 class SwiGlu(nn.Module):

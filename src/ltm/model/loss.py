@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Logits of one chunk: on a CPU 8 MiB in float32, small enough to stay in the cache; a GPU needs many rows to be busy.
-CHUNK_ELEMENTS = {"cpu": 1 << 21, "mps": 1 << 24, "cuda": 1 << 27}
+# Logits of one chunk: on a CPU 8 MiB in float32, small enough to stay in the cache; a GPU needs many rows to be busy,
+# 1024 of them at a vocabulary of 32k.
+CHUNK_ELEMENTS = {"cpu": 1 << 21, "mps": 1 << 24, "cuda": 1 << 25}
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

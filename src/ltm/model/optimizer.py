@@ -71,8 +71,7 @@ class Optimizer:
             i, j, key = name.split(".", 2)
             part = self._parts[int(i)]
             parameter = _parameters(part)[int(j)]
-            device = "cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device
-            part.state[parameter][key] = value.to(device).clone()
+            part.state[parameter][key] = value.to(parameter.device).clone()
 
 
 def _adamw(weights: FlatWeights, segments: list[Segment], settings: OptimizerSettings) -> torch.optim.AdamW:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ltm.errors import DataError
 from ltm.patterns.context import Context
-from ltm.patterns.describe import Described, describe
+from ltm.patterns.describe import Described, Kind, describe
 from ltm.patterns.effects import Estimated, estimate_effects
 from ltm.patterns.layout import Layout
 from ltm.patterns.locale import rounded
@@ -20,7 +20,8 @@ from ltm.patterns.prediction import Prediction, exaggeration, predict_sets
 from ltm.patterns.ranking import Ranking, rank
 from ltm.patterns.recommend import Recommendation, as_plain, recommend
 from ltm.patterns.section import PatternsSection
-from ltm.patterns.table import Floats, Table
+from ltm.patterns.sentences import named_kinds
+from ltm.patterns.table import Floats, Table, joint_unit
 from ltm.records import Ranked
 from ltm.store import as_json
 
@@ -37,6 +38,7 @@ class Analysis:
     context: Context
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
     recommended: Recommendation | None = None
+    kinds: Sequence[Kind] = ()  # classes of books that effects name by a number
 
 
 def analyse(section: PatternsSection, table: Table, context: Context, seed: int) -> Analysis:
@@ -69,9 +71,16 @@ def analyse(section: PatternsSection, table: Table, context: Context, seed: int)
     predictions = {
         name: predict_sets(model, section.level, seed, name) for name, model in sorted(estimated.models.items())
     }
-    return Analysis(
-        table, estimated, ranking, context, predictions, _recommended(table, context, estimated, ranking, seed)
-    )
+    recommended = _recommended(table, context, estimated, ranking, seed)
+    return Analysis(table, estimated, ranking, context, predictions, recommended, _kinds(estimated, described))
+
+
+def _kinds(estimated: Estimated, described: Callable[[tuple[str, ...]], Described]) -> list[Kind]:
+    """Return the numbered classes of books that some effect names; the numbers are those of the effects."""
+    layouts = {model.problem.layout.book_ids for model in estimated.models.values()}
+    known = {kind.name: kind for book_ids in sorted(layouts) for kind in described(book_ids).kinds()}
+    named = {name for e in estimated.effects if e.kind in ("order", "interaction") for name in named_kinds(e.name)}
+    return [known[name] for name in sorted(known) if name in named]
 
 
 def _recommended(
@@ -87,7 +96,8 @@ def _recommended(
     except DataError:
         return None
     tied = sum(row.tied_with_best for row in ranking.rows) - 1
-    return recommend(fitted, estimated.effects, ranking.rows[0].variant_id, tied, seed)
+    unit = joint_unit(table, fitted.abilities)
+    return recommend(fitted, estimated.effects, ranking.rows[0].variant_id, tied, seed, unit)
 
 
 def findings(section: PatternsSection, analysis: Analysis) -> dict[str, Any]:
@@ -116,6 +126,7 @@ def findings(section: PatternsSection, analysis: Analysis) -> dict[str, Any]:
         "luck": _luck(ranking, section.top),
         "dose_curve": {n: _plain(asdict(curve)) for n, (curve, _) in estimated.inside.items() if curve is not None},
         "order_share": {n: _plain(asdict(share)) for n, (_, share) in estimated.inside.items() if share is not None},
+        "kinds": [words.kind(own) for own in analysis.kinds],
         "ideal_set": as_plain(analysis.recommended, analysis.context.books),
         "ranked_by": list(ranking.by),
         "n_tied_with_best": sum(row.tied_with_best for row in ranking.rows),

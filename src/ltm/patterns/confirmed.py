@@ -13,21 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from ltm.patterns.locale import LANGUAGES, number, rounded
+from ltm.patterns.locale import LANGUAGES, Language, number, rounded, term
 from ltm.patterns.ranking import CONFIRMATION, Ranking
-from ltm.patterns.table import Floats, Table
+from ltm.patterns.table import Floats, Table, joint_unit
 from ltm.records import Variant
 
 CONTROL = "control"
 _OUTSIDE = 0.10  # of an interval
 
 
-def confirm(table: Table, ranking: Ranking) -> dict[str, Any] | None:
-    """Return the finalists against the control sets, best first, and how much of their lead was luck.
+def confirm(table: Table, ranking: Ranking, before: Table | None = None) -> dict[str, Any] | None:
+    """Return the finalists against the control sets, best first, and how much of their lead was there.
 
     Args:
         table: Scores of the confirmation runs.
         ranking: The ranking from which the finalists were taken; gives what was expected of them.
+        before: The scores that were ranked; what is told is in their units. None = they are in `table` too.
 
     Returns:
         None where there are no confirmation runs, or no control sets to compare them with.
@@ -35,7 +36,9 @@ def confirm(table: Table, ranking: Ranking) -> dict[str, Any] | None:
     by = [name for name in ranking.by if name in table.abilities and not table.abilities[name].constant]
     if not by:
         return None
-    score = np.mean([table.standard(name) for name in by], axis=0)
+    before = before or table
+    unit, size = joint_unit(before, by)
+    score = np.mean([table.standard(name) * _same_scale(table, before, name) for name in by], axis=0) * size
     runs: dict[int, list[float]] = defaultdict(list)
     for row, v in enumerate(table.variant_of):
         if table.variants[v].round == CONFIRMATION and np.isfinite(score[row]):
@@ -47,21 +50,38 @@ def confirm(table: Table, ranking: Ranking) -> dict[str, Any] | None:
     base = np.array([np.mean(runs[v]) for v in controls])
     spread, spread_df = _spread(base, {table.variants[v].set_id: float(np.mean(runs[v])) for v in finalists})
     against = _Controls(base, spread, spread_df, *_noise([runs[v] for v in runs]))
-    expected = {_content(table.variants[i]): p for i, p in _expected(table, ranking)}
+    expected = {_content(table.variants[i]): p * size for i, p in _expected(table, ranking)}
     rows = [_row(table.variants[v], runs[v], against, expected, len(finalists)) for v in finalists]
     rows.sort(key=lambda r: (-r["confirmed"], r["variant_id"]))
     known = [(r["expected"], r["confirmed"]) for r in rows if r["expected"] is not None]
     mean, half = against.lead([runs[v] for v in finalists], _OUTSIDE)
     found = {
         "abilities": by,
+        "unit": unit,
         "n_controls": len(controls),
         "finalists": rows,
+        "n_better": sum((row["low"] or 0.0) > 0 for row in rows),
         "mean_expected": rounded(float(np.mean([e for e, _ in known]))) if known else None,
         "mean_confirmed": rounded(mean),
         "mean_low": rounded(mean - half),
         "mean_high": rounded(mean + half),
     }
     return {**found, "text": {language: _words(found, language) for language in LANGUAGES}}
+
+
+def _same_scale(table: Table, before: Table, name: str) -> float:
+    """Return what one unit of an ability in a table is in an earlier one, by the runs that both have.
+
+    With the runs of the confirmation the noise of the seed is known better, so their table may have another unit.
+    """
+    if before is table:
+        return 1.0
+    at = {run_id: row for row, run_id in enumerate(before.run_ids)}
+    now, then = table.standard(name), before.standard(name)
+    both = [(now[row], then[at[run_id]]) for row, run_id in enumerate(table.run_ids) if run_id in at]
+    known = np.array([pair for pair in both if np.isfinite(pair).all()])
+    spread = known.std(axis=0) if len(known) > 1 else np.ones(2)
+    return float(spread[1] / spread[0]) if spread.min() > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -141,30 +161,86 @@ def _row(
     }
 
 
-def _words(found: dict[str, Any], language: Any) -> str:
+def _words(found: dict[str, Any], language: Language) -> str:
     """Return what was confirmed: all finalists together first, since the best of several is partly lucky again."""
-    rows, best = found["finalists"], found["finalists"][0]
-
-    def signed(value: float | None) -> str:
-        return "?" if value is None else number(value, language, sign=True)
-
-    means = [signed(found[f"mean_{name}"]) for name in ("confirmed", "low", "high")]
-    ends = [signed(best[name]) for name in ("confirmed", "low", "high")]
-    n_better = sum((row["low"] or 0.0) > 0 for row in rows)
-    expected, high = found["mean_expected"], found["mean_high"]
-    short = expected is not None and high is not None and expected > high
+    n, mean, unit = len(found["finalists"]), _signed(found["mean_confirmed"], language), found["unit"]
+    size = f"{mean} {term('unit', unit, language)}"
     if language == "en":
-        text = f"Confirmed on bank B with fresh seeds, against {found['n_controls']} random control sets: "
-        text += (
-            f"{len(rows)} finalists lie {means[0]} seed sd above them on average (90 % from {means[1]} to {means[2]}"
-        )
-        text += f"; {signed(expected)} was expected). " if expected is not None else "). "
-        text += f"The best, {best['variant_id']}: {ends[0]} ({ends[1]} to {ends[2]}, 90 % for all finalists at once). "
-        text += f"{n_better} of {len(rows)} can be called better than random sets."
-        return text + (" They were expected to do better: what ranked them does not hold on bank B." if short else "")
-    text = f"Проверено на банке B с новыми запусками, контрольных случайных наборов: {found['n_controls']}. "
-    text += f"Финалисты ({len(rows)}) в среднем отличаются от них на {means[0]} σ повторов (90 % от {means[1]} до "
-    text += f"{means[2]}; ожидалось {signed(expected)}). " if expected is not None else f"{means[2]}). "
-    text += f"Лучший, {best['variant_id']}: {ends[0]} (от {ends[1]} до {ends[2]}, 90 % для всех финалистов сразу). "
-    text += f"Лучше случайных наборов можно назвать {n_better} из {len(rows)}."
-    return text + (" Ожидалось больше: то, по чему их отобрали, на банке B не подтвердилось." if short else "")
+        who = "the finalist differs" if n == 1 else f"the {n} finalists differ on average"
+        start = f"On bank B with fresh seeds, against {found['n_controls']} random control sets: "
+        start += f"{who} from them by {size}"
+    else:
+        who = "финалист отличается" if n == 1 else f"финалисты ({n}) в среднем отличаются"
+        start = "На банке B, с новыми инициализациями, в сравнении со случайными контрольными наборами "
+        start += f"({found['n_controls']}): {who} от них на {size}"
+    sure = [
+        _range(found["mean_low"], found["mean_high"], language) if found["mean_low"] is not None else "",
+        _EXPECTED[language].format(_signed(found["mean_expected"], language))
+        if found["mean_expected"] is not None
+        else "",
+    ]
+    inside = "; ".join(part for part in sure if part)
+    verdicts = [_VERDICTS[key][language].format(n=found["n_better"], total=n) for key in _verdicts(found)]
+    return " ".join([start + (f" ({inside})." if inside else "."), *_best(found, language), *verdicts])
+
+
+def _best(found: dict[str, Any], language: Language) -> list[str]:
+    """Return the best of several finalists with its interval, where that is known."""
+    best = found["finalists"][0]
+    if len(found["finalists"]) == 1 or best["low"] is None:
+        return []
+    start = {"en": "The best", "ru": "Лучший"}[language]
+    at_once = {"en": "for all finalists at once", "ru": "для всех финалистов сразу"}[language]
+    ends = _range(best["low"], best["high"], language)
+    return [f"{start} ({best['variant_id']}): {_signed(best['confirmed'], language)} ({ends}, {at_once})."]
+
+
+def _verdicts(found: dict[str, Any]) -> list[str]:
+    """Return the keys of who can be called better than random sets, and of whether less came than was expected."""
+    n, n_better, expected, high = len(found["finalists"]), found["n_better"], found["mean_expected"], found["mean_high"]
+    if high is None:
+        return ["unknown"]
+    if n == 1:
+        keys = ["this_one" if n_better else "not_this_one"]
+    else:
+        keys = ["some" if n_better else "together" if found["mean_low"] > 0 else "none"]
+    return keys + (["less"] if expected is not None and expected > high else [])
+
+
+_EXPECTED = {"en": "{} was expected", "ru": "ожидалось {}"}
+_VERDICTS: dict[str, dict[str, str]] = {
+    "unknown": {
+        "en": "No set was trained twice, so what chance does is not known: nothing can be said.",
+        "ru": "Ни один набор не обучали дважды, поэтому разброс неизвестен: сказать ничего нельзя.",
+    },
+    "this_one": {
+        "en": "It can be called better than random sets.",
+        "ru": "Его можно назвать лучше случайных наборов.",
+    },
+    "not_this_one": {"en": "It cannot be told from random sets.", "ru": "От случайных наборов его не отличить."},
+    "some": {
+        "en": "{n} of {total} can be called better than random sets.",
+        "ru": "Лучше случайных наборов можно назвать {n} из {total}.",
+    },
+    "together": {
+        "en": "Together they are better than random sets; no single one can be called so.",
+        "ru": "Вместе они лучше случайных наборов; ни об одном в отдельности этого сказать нельзя.",
+    },
+    "none": {
+        "en": "None of them can be called better than random sets.",
+        "ru": "Ни одного из них нельзя назвать лучше случайных наборов.",
+    },
+    "less": {
+        "en": "More was expected: the rest was luck of the choice, or does not hold on bank B.",
+        "ru": "Ожидалось больше: остальное было удачей при отборе или на банке B не держится.",
+    },
+}
+
+
+def _range(low: float | None, high: float | None, language: Language) -> str:
+    ends = (_signed(low, language), _signed(high, language))
+    return f"90 % from {ends[0]} to {ends[1]}" if language == "en" else f"90 % от {ends[0]} до {ends[1]}"
+
+
+def _signed(value: float | None, language: Language) -> str:
+    return "?" if value is None else number(value, language, sign=True)

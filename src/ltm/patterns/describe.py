@@ -16,8 +16,19 @@ from ltm.records import Book
 MAX_CLASSES = 8  # of books, for precedence and interactions: 28 pairs can be told apart, pairs of books cannot
 MIN_VALUES = 3  # books that must have a feature
 SIMILARITY = "eval_similarity"
+NUMBERED = ("class ", "cluster ")  # of classes that have no name but a number
+_MOST_TRAITS, _STANDS_OUT = 3, 0.5  # of a class, in standard deviations of all books
 _TINY = 1e-9
 _KMEANS_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of books that is known by a number: how many books it has, and what they have more or less of."""
+
+    name: str
+    n_books: int
+    traits: tuple[tuple[str, float], ...]  # (feature, mean of its books in standard deviations of all), strongest first
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,19 @@ class Described:
             self.clusters[rows],
             similarity,
         )
+
+    def kinds(self) -> list[Kind]:
+        """Return what stands out in the books of each class that has no name of its own."""
+        found = []
+        for number, name in enumerate(self.class_names):
+            mine = self.values[self.classes == number]
+            if not name.startswith(NUMBERED) or not len(mine):
+                continue
+            mean = mine.mean(axis=0)
+            most = sorted(range(len(mean)), key=lambda k: (-abs(float(mean[k])), self.names[k]))[:_MOST_TRAITS]
+            traits = tuple((self.names[k], float(mean[k])) for k in most if abs(mean[k]) >= _STANDS_OUT)
+            found.append(Kind(name, len(mine), traits))
+        return found
 
     def columns(self) -> dict[str, Floats]:
         """Return the columns that get a variance of their own in the mixed model."""

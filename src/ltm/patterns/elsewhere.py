@@ -14,6 +14,7 @@ from ltm.patterns.context import read_context
 from ltm.patterns.given import read_scores, table_of
 from ltm.patterns.section import PatternsSection
 from ltm.patterns.stage import conditions
+from ltm.patterns.table import joint_unit
 from ltm.records import Variant
 from ltm.store import WorkFolder, as_json, read_json, read_rows
 
@@ -34,7 +35,7 @@ def analyse_scores(section: PatternsSection, work: WorkFolder, seed: int, path: 
     analysis = analyse(section, given.table, read_context(work, given.table.variants), seed)
     found = findings(section, analysis)
     ranked = analysis.ranking
-    unit = given.table.abilities[ranked.by[0]].seed_sd if len(ranked.by) == 1 else 1.0
+    unit = joint_unit(given.table, ranked.by)[1]
     variants_out = placed(ranked.rows)
     for row in variants_out:
         for key in ("posterior", "low", "high", "raw"):

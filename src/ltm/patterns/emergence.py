@@ -80,11 +80,11 @@ def emergence_table(
         score = np.array([math.nan if v is None else -math.log2(min(v[0], 2.0 * v[1])) for v in found])
         finite = np.isfinite(score)
         constant = bool(np.std(score[finite]) <= 1e-12)
-        sd = 1.0 if constant else seed_unit(score, table.variant_of, sets)[1]
+        noise, sd = ("none", 1.0) if constant else seed_unit(score, table.variant_of, sets)
         scores[name] = score
         abilities[name] = dataclasses.replace(
-            own, unit="doubling", unit_sd=1.0, seed_sd=sd, n_runs=int(finite.sum()), n_missing=int((~finite).sum()),
-            constant=constant,
+            own, unit="doubling", unit_sd=1.0, seed_sd=sd, noise=noise, n_runs=int(finite.sum()),
+            n_missing=int((~finite).sum()), constant=constant,
         )  # fmt: skip
     return Table(table.run_ids, table.variants, table.variant_of, scores, abilities), summaries
 

@@ -249,6 +249,6 @@ def _facts(name: str, score: Floats, variant_of: Ints, sets: Ints) -> Ability:
     spread = float(np.std(score[finite])) if finite.any() else 0.0
     size = float(np.max(np.abs(score[finite]), initial=0.0))
     constant = spread <= 1e-12 * max(1.0, size)
-    _, sd = seed_unit(score, variant_of, sets) if not constant else ("none", 1.0)
+    noise, sd = seed_unit(score, variant_of, sets) if not constant else ("none", 1.0)
     made = Ability(name, True, "", ("given",), "score", 1.0, int(finite.sum()), int((~finite).sum()), constant)
-    return replace(made, seed_sd=sd)
+    return replace(made, seed_sd=sd, noise=noise)

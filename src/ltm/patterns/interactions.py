@@ -21,6 +21,7 @@ _BOOK_PAIRS_UP_TO = 8  # strongest books whose pairs are looked at
 _BOOK_SEEN = 3.0
 _TINY = 1e-9
 DIVERSITY, LIKENESS = "set:diversity", "set:likeness"
+WITH, TOGETHER = " x ", " together with "  # between the two of a combination: in its name, in its label
 
 
 def class_shares(layout: Layout, known: Described) -> Floats:
@@ -83,8 +84,8 @@ def _classes(layout: Layout, known: Described, solved: mixed.Solved) -> tuple[li
                 continue
             column = _beyond(centred[:, i] * centred[:, j], main)
             if column is not None:
-                names.append(f"{known.class_names[i]} x {known.class_names[j]}")
-                labels.append(f"{known.class_names[i]} together with {known.class_names[j]}")
+                names.append(f"{known.class_names[i]}{WITH}{known.class_names[j]}")
+                labels.append(f"{known.class_names[i]}{TOGETHER}{known.class_names[j]}")
                 columns.append(column)
     return names, labels, columns
 
@@ -117,8 +118,8 @@ def _pairs(
                 column = column * float(np.std(_rest(product, np.column_stack([np.ones(len(x)), x, y]))))
                 ids = (layout.book_ids[one], layout.book_ids[two])
                 titles = [books[i].title if i in books else i for i in ids]
-                names.append(f"{ids[0]} x {ids[1]}")
-                labels.append(f"{titles[0]} together with {titles[1]}")
+                names.append(f"{ids[0]}{WITH}{ids[1]}")
+                labels.append(f"{titles[0]}{TOGETHER}{titles[1]}")
                 columns.append(column)
     return names, labels, columns
 

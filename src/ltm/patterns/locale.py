@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from ltm.patterns.describe import NUMBERED
+
 Language = Literal["en", "ru"]
 LANGUAGES: tuple[Language, ...] = ("en", "ru")
 
@@ -20,6 +22,7 @@ _ABILITIES = {
 _UNITS = {
     "seed": ("seed sd", "σ повторов"),
     "residual": ("residual sd", "остаточной σ"),
+    "mixed": ("seed or residual sd", "σ повторов или остаточной σ"),
     "score": ("points of the score", "единиц оценки"),
     "doubling": ("doublings of tokens", "удвоений числа токенов"),
     "none": ("units", "ед."),
@@ -93,13 +96,50 @@ _FEATURES = {
     "verse_share": ("verse", "доля стихов"),
     "word_entropy": ("unpredictability of words", "непредсказуемость слов"),
 }
+# Kinds of books: known genres; another one is shown as it is written, classes and clusters by their number.
+_KINDS = {
+    "apocalypse": ("apocalypse", "апокалипсис"),
+    "biography": ("biography", "биография"),
+    "children": ("children", "детские"),
+    "drama": ("drama", "драма"),
+    "essays": ("essays", "эссе"),
+    "fiction": ("fiction", "проза"),
+    "gospel": ("gospel", "евангелие"),
+    "history": ("history", "история"),
+    "law": ("law", "закон"),
+    "letter": ("letter", "письмо"),
+    "letters": ("letters", "письма"),
+    "nonfiction": ("non-fiction", "документальная проза"),
+    "other": ("other", "прочее"),
+    "philosophy": ("philosophy", "философия"),
+    "poetry": ("poetry", "поэзия"),
+    "prophecy": ("prophecy", "пророчества"),
+    "religion": ("religion", "религия"),
+    "science": ("science", "наука"),
+    "travel": ("travel", "путешествия"),
+    "wisdom": ("wisdom", "мудрость"),
+}
 _VECTOR = "vector_"
-_TABLES = {"ability": _ABILITIES, "unit": _UNITS, "order": _ORDERS, "gap": _GAPS, "feature": _FEATURES}
+_TABLES = {
+    "ability": _ABILITIES,
+    "unit": _UNITS,
+    "order": _ORDERS,
+    "gap": _GAPS,
+    "feature": _FEATURES,
+    "kind": _KINDS,
+}
 
 
 def term(table: str, name: str, language: Language) -> str:
-    """Return the name of an ability, unit, order, gap or feature as people read it."""
+    """Return the name of an ability, unit, order, gap, feature or kind of books as people read it.
+
+    >>> term("kind", "class 3", "ru"), term("kind", "cluster 0", "en"), term("feature", "vector_03", "en")
+    ('вид 3', 'kind 0', 'direction of meaning 3')
+    """
     pair = _TABLES[table].get(name)
+    for start in NUMBERED if table == "kind" else ():
+        if name.startswith(start) and name.removeprefix(start).isdecimal():
+            return f"{'kind' if language == 'en' else 'вид'} {name.removeprefix(start)}"
     number_of = name.removeprefix(_VECTOR)
     if table == "feature" and name.startswith(_VECTOR) and number_of.isdecimal():
         return f"{'direction of meaning' if language == 'en' else 'направление смысла'} {int(number_of)}"

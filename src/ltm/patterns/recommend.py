@@ -7,12 +7,13 @@ draws: the share in which it is among the best. Order and gaps are recommended o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ltm.patterns.gaps import HEAD
+from ltm.patterns.locale import LANGUAGES, Language, counted, number, rounded, term
 from ltm.patterns.surrogate import Surrogate
 from ltm.records import Book, Effect
 
@@ -24,7 +25,7 @@ _Z90 = 1.6449
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to train on, and how sure that is; scores in seed standard deviations above the average set."""
+    """What to train on, and how sure that is; scores above the average set, in `unit`."""
 
     book_ids: list[str]
     predicted: float
@@ -37,18 +38,33 @@ class Recommendation:
     gaps: str  # kind of gaps that a claim supports; empty = the full text
     best_tried: str  # variant_id of the best set that was trained
     n_rivals: int  # trained variants that cannot be told from the best
+    unit: str  # of the predicted score: `seed`, `residual`, `mixed` or `score`
 
 
 def recommend(
-    surrogate: Surrogate, effects: Sequence[Effect], best_tried: str, n_rivals: int, seed: int
+    surrogate: Surrogate,
+    effects: Sequence[Effect],
+    best_tried: str,
+    n_rivals: int,
+    seed: int,
+    unit: tuple[str, float] = ("seed", 1.0),
 ) -> Recommendation | None:
-    """Return the recommended set, order and gaps; None where the books of a set cannot be told apart at all."""
+    """Return the recommended set, order and gaps; None where the books of a set cannot be told apart at all.
+
+    Args:
+        surrogate: What the scores say about each book.
+        effects: Of the whole study; claims alone recommend an order or gaps.
+        best_tried: variant_id of the best set that was trained.
+        n_rivals: Trained variants that cannot be told from it.
+        seed: Of the posterior draws.
+        unit: In which the score is told, and its size in that of the surrogate (`ltm.patterns.table.joint_unit`).
+    """
     size = min(round(surrogate.set_size), len(surrogate.book_ids))
     if size < 1 or size >= len(surrogate.book_ids) or float(np.ptp(surrogate.mean_B)) <= 1e-9:
         return None
     best = np.argsort(-surrogate.mean_B, kind="stable")[:size]
     chosen = sorted(surrogate.book_ids[i] for i in best)
-    mean, sd = surrogate.predict([chosen])
+    mean, sd = (values * unit[1] for values in surrogate.predict([chosen]))
     sure, unsure = _how_sure(surrogate, set(best.tolist()), size, seed)
     by = set(surrogate.abilities)
     claimed = [e for e in effects if e.claimed and e.ability in by]
@@ -64,6 +80,7 @@ def recommend(
         _best_gaps(claimed),
         best_tried,
         n_rivals,
+        unit[0],
     )
 
 
@@ -94,10 +111,6 @@ def _best_gaps(claimed: Sequence[Effect]) -> str:
 
 def as_plain(found: Recommendation | None, books: Mapping[str, Book]) -> dict[str, Any] | None:
     """Return a recommendation as plain values with its sentences."""
-    from dataclasses import asdict
-
-    from ltm.patterns.locale import LANGUAGES, rounded
-
     if found is None:
         return None
     values = asdict(found)
@@ -107,25 +120,62 @@ def as_plain(found: Recommendation | None, books: Mapping[str, Book]) -> dict[st
     return {**values, "text": {language: _sentence(found, language) for language in LANGUAGES}}
 
 
-def _sentence(found: Recommendation, language: Any) -> str:
-    from ltm.patterns.locale import number, term
-
+def _sentence(found: Recommendation, language: Language) -> str:
     mean, low, high = (number(v, language, sign=True) for v in (found.predicted, found.low, found.high))
-    n, sure = len(found.book_ids), len(found.sure)
-    order = term("order", found.order, language) if found.order else ""
-    gaps = term("gap", found.gaps, language) if found.gaps else ""
+    unit, n = term("unit", found.unit, language), len(found.book_ids)
     if language == "en":
+        first = f"Recommended: a set of {_books(n)}, predicted {mean} {unit} above the average set "
+        first += f"(90 % from {low} to {high})"
+        nothing = "; it cannot be told from an average set"
+    else:
+        first = f"Рекомендуется набор из {counted(n, ('книги', 'книг', 'книг'))}: прогноз {mean} {unit} относительно "
+        first += f"среднего набора (90 % от {low} до {high})"
+        nothing = "; от среднего набора его не отличить"
+    parts = [first + (nothing if found.low <= 0 else "") + "."]
+    if found.sure or found.open:
+        parts.append(_sure(len(found.sure), len(found.open), language))
+    return " ".join([*parts, _order(found, language), _gaps(found, language), _rivals(found.n_rivals, language)])
+
+
+def _books(n: int) -> str:
+    return "1 book" if n == 1 else f"{n} books"
+
+
+def _sure(n_sure: int, n_open: int, language: Language) -> str:
+    if language == "en":
+        belong = "belongs" if n_sure == 1 else "belong"
         return (
-            f"Recommended: a set of {n} books, predicted {mean} seed sd above the average set (90 % from {low} to "
-            f"{high}); {sure} of its books are sure, {len(found.open)} books could as well be in or out. "
-            + (f"Order: {order}. " if order else "No order of books is known to be better. ")
-            + (f"Sparsity: {gaps}. " if gaps else "Sparsity: the full text; no gaps are known to be better. ")
-            + f"Of the trained variants {found.n_rivals} cannot be told from the best."
+            f"{n_sure} of its books {belong} to it with a probability of at least 90 %; "
+            f"{_books(n_open)} could as well be in or out."
         )
-    return (
-        f"Рекомендуется набор из {n} книг: прогноз {mean} σ повторов относительно среднего набора "
-        f"(90 % от {low} до {high}); надёжно известно о включении книг: {sure}, неясно: {len(found.open)}. "
-        + (f"Порядок: {order}. " if order else "Ни один порядок книг не показал себя лучше. ")
-        + (f"Разрежение: {gaps}. " if gaps else "Разрежение: полный текст; пропуски лучше себя не показали. ")
-        + f"Обученных вариантов, неотличимых от лучшего: {found.n_rivals}."
-    )
+    return f"С вероятностью не ниже 90 % в нём нужны {n_sure} из его книг; могли бы и войти, и не войти: {n_open}."
+
+
+def _order(found: Recommendation, language: Language) -> str:
+    en, n = language == "en", len(found.places)
+    if found.order:
+        return f"{'Order' if en else 'Порядок'}: {term('order', found.order, language)}."
+    if not found.places:
+        return "No order of books is known to be better." if en else "Ни один порядок книг не показал себя лучше."
+    if en:
+        about = "1 finding says" if n == 1 else f"{n} findings say"
+        return f"No order as a whole is known to be better, but {about} which books do better where."
+    about = counted(n, ("вывод", "вывода", "выводов"))
+    return f"Ни один порядок в целом не показал себя лучше, но о том, где каким книгам лучше стоять, есть {about}."
+
+
+def _gaps(found: Recommendation, language: Language) -> str:
+    if found.gaps:
+        return f"{'Sparsity' if language == 'en' else 'Разреженность'}: {term('gap', found.gaps, language)}."
+    return {
+        "en": "Sparsity: the full text; no gaps are known to be better.",
+        "ru": "Разреженность: полный текст; пропуски лучше себя не показали.",
+    }[language]
+
+
+def _rivals(n: int, language: Language) -> str:
+    if language == "en":
+        told = f"{n} cannot be told from the best" if n else "the best stands apart from all others"
+        return f"Of the trained variants {told}."
+    told = f"нельзя отличить от лучшего: {n}" if n else "лучший отличается от всех остальных"
+    return f"Среди обученных вариантов {told}."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ltm.patterns.gaps import CURVE, DOSE
-from ltm.patterns.interactions import DIVERSITY
+from ltm.patterns.interactions import DIVERSITY, TOGETHER, WITH
 from ltm.patterns.locale import Language, number, probability, term, units_compared
 from ltm.patterns.order import ADJACENCY, BEFORE, FIRST, KERNEL, LAST, LATE, MIDDLE
 from ltm.records import Effect
 
 Text = dict[str, str]
+VERSUS = "_vs_"  # in the name of a contrast between two arms
 
 
 def sentence(effect: Effect, unit: str, language: Language) -> str:
@@ -22,6 +23,15 @@ def sentence(effect: Effect, unit: str, language: Language) -> str:
         return f"{start}: {what} (90 % interval {low} to {high}; {sure}).{held}"
     held = f" Сохраняется в других расчётах: {effect.survives} из {effect.refits}." if effect.refits else ""
     return f"{start}: {what} (90 %-й интервал от {low} до {high}; {sure}).{held}"
+
+
+def named_kinds(name: str) -> list[str]:
+    """Return the two kinds of books that the name of an effect holds; empty where it holds none.
+
+    >>> named_kinds("class 1 before class 2"), named_kinds("cluster 0 x cluster 3"), named_kinds("late:flesch")
+    (['class 1', 'class 2'], ['cluster 0', 'cluster 3'], [])
+    """
+    return next((name.split(between, 1) for between in (BEFORE, WITH) if between in name), [])
 
 
 def head(ability: str, language: Language) -> str:
@@ -103,7 +113,7 @@ _PLACES: dict[str, tuple[Text, Text]] = {
 
 
 def _before(effect: Effect, size: str, language: Language) -> str:
-    one, two = effect.name.split(BEFORE, 1)
+    one, two = (term("kind", name, language) for name in effect.name.split(BEFORE, 1))
     if effect.estimate < 0:
         one, two = two, one
     if language == "en":
@@ -157,14 +167,19 @@ def _curve(effect: Effect, size: str, language: Language) -> str:
 
 
 def _versus(effect: Effect, amount: str, table: str, language: Language) -> str:
-    plus, minus = effect.name.split("_vs_", 1)
-    if effect.name == "truncated_vs_full":
-        plus = "less"
-    first, second = term(table, plus, language), term(table, minus, language)
+    first, second = sides(effect.name, table, language)
     less = effect.name == "gaps_vs_full"  # it is not the gaps alone
     if language == "en":
         return f"“{first}”{' (which is also less text)' if less else ''} scores {amount} than “{second}”"
     return f"«{first}»{' (его и меньше)' if less else ''} даёт результат {amount}, чем «{second}»"
+
+
+def sides(name: str, table: str, language: Language) -> tuple[str, str]:
+    """Return what the name of a contrast of orders or gaps compares: `a_vs_b` -> the words for a and for b."""
+    plus, minus = name.split(VERSUS, 1)
+    if name == f"truncated{VERSUS}full":
+        plus = "less"
+    return term(table, plus, language), term(table, minus, language)
 
 
 def _whole_set(effect: Effect, amount: str, language: Language) -> str:
@@ -179,7 +194,9 @@ def _whole_set(effect: Effect, amount: str, language: Language) -> str:
 
 def _interaction(effect: Effect, amount: str, language: Language) -> str:
     size = amount.rsplit(" ", 1)[0]
-    one, _, two = effect.label.partition(" together with ")
+    one, _, two = effect.label.partition(TOGETHER)
+    if effect.name == effect.label.replace(TOGETHER, WITH):  # two kinds of books; of two books the label has the titles
+        one, two = (term("kind", name, language) for name in (one, two))
     if language == "en":
         way = "more" if effect.estimate > 0 else "less"
         return f"“{one}” and “{two}” in one set bring {way} than the sum of both: {size}"

@@ -16,10 +16,9 @@ from ltm.store import WorkFolder, as_json, read_json, read_rows, write_json, wri
 
 if TYPE_CHECKING:
     from ltm.patterns.analysis import Analysis
-    from ltm.patterns.ranking import Ranking
     from ltm.patterns.table import Rows
 
-VERSION = 5
+VERSION = 6
 
 
 def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progress) -> Any:
@@ -45,7 +44,7 @@ def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progr
     task.advance(note="effects estimated")
     found = {
         **findings(section, analysis),
-        "confirmed": _confirmed(work, rows, analysis.ranking),
+        "confirmed": _confirmed(work, rows, analysis),
         "emergence": _emergence(section, work, rows, analysis, seed),
         "conditions": conditions(work),
     }
@@ -56,7 +55,7 @@ def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progr
     return found
 
 
-def _confirmed(work: WorkFolder, rows: Rows, ranking: Ranking) -> Any:
+def _confirmed(work: WorkFolder, rows: Rows, analysis: Analysis) -> Any:
     """Return what the sealed bank says of the finalists; None before there is a confirmation."""
     from ltm.patterns.confirmed import confirm
     from ltm.patterns.table import make_table
@@ -65,7 +64,8 @@ def _confirmed(work: WorkFolder, rows: Rows, ranking: Ranking) -> Any:
     measures = read_rows(path, Measure) if path.exists() else []
     if not measures:
         return None
-    return confirm(make_table(dataclasses.replace(rows, measures=[*rows.measures, *measures])), ranking)
+    table = make_table(dataclasses.replace(rows, measures=[*rows.measures, *measures]))
+    return confirm(table, analysis.ranking, analysis.table)
 
 
 def _emergence(section: PatternsSection, work: WorkFolder, rows: Rows, analysis: Analysis, seed: int) -> Any:

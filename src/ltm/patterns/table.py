@@ -51,7 +51,8 @@ class Ability:
     n_missing: int  # runs without a usable score
     constant: bool
     form: str = "as it is"  # or what was made of it before effects were added up, such as log(loss - c)
-    seed_sd: float = 1.0  # what one seed standard deviation (`residual`: of what is left within sets) is in the score
+    seed_sd: float = 1.0  # what one standard deviation of the noise is in the score
+    noise: str = "seed"  # whose standard deviation `seed_sd` is: `seed`, or `residual` where the seed's is unknown
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,19 @@ class Table:
     def standard(self, name: str) -> Floats:
         """Return the scores of an ability in seed standard deviations, so that abilities can be averaged."""
         return np.asarray(self.scores[name] / self.abilities[name].seed_sd, dtype=np.float64)
+
+
+def joint_unit(table: Table, names: Sequence[str]) -> tuple[str, float]:
+    """Return the unit in which the mean of some abilities is told, and its size in that of `Table.standard`.
+
+    One ability that was given in a unit of its own is told in that; a mean of several has none but their noise, which
+    is `mixed` where the noise of one is the seed's and that of another what is left within sets.
+    """
+    facts = [table.abilities[name] for name in names]
+    if len(facts) == 1 and facts[0].unit == "score":
+        return "score", facts[0].seed_sd
+    noises = {own.noise for own in facts}
+    return (noises.pop() if len(noises) == 1 else "mixed"), 1.0
 
 
 @dataclass(frozen=True)
@@ -273,7 +287,9 @@ def _score(
     spread = float(np.std(score[finite])) if finite.any() else 0.0
     constant = spread <= _TINY * max(1.0, float(np.max(np.abs(score[finite]), initial=0.0)))
     unit, unit_sd = _unit(score, variant_of, sets, known_sd, len(used), n_effects) if not constant else ("none", 1.0)
-    facts = Ability(name, admitted, reason, tuple(used), unit, unit_sd, n_finite, len(score) - n_finite, constant)
+    facts = Ability(
+        name, admitted, reason, tuple(used), unit, unit_sd, n_finite, len(score) - n_finite, constant, noise=unit
+    )
     return score / unit_sd, facts
 
 

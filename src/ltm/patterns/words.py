@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ltm.patterns.describe import Kind
 from ltm.patterns.effects import KINDS, Estimated
 from ltm.patterns.locale import (
     LANGUAGES,
@@ -19,7 +20,7 @@ from ltm.patterns.locale import (
     units_compared,
 )
 from ltm.patterns.ranking import Ranking
-from ltm.patterns.sentences import head, sentence
+from ltm.patterns.sentences import VERSUS, head, sentence, sides
 from ltm.patterns.table import SCORED, Ability, Table
 from ltm.records import Effect
 
@@ -97,11 +98,15 @@ def not_told_apart(effects: Sequence[Effect], abilities: Mapping[str, Ability]) 
 
 def _rest(name: str, kind: str, rest: Sequence[Effect], group: Sequence[Effect], language: Language) -> str:
     start, total = head(name, language), out_of(kind, len(group), language)
+    if len(group) == 1 and VERSUS in rest[0].name:
+        return _one_contrast(start, rest[0], language)
     smallest = probability("q", min(e.q for e in rest), language)
     if language == "en":
         against = {"book": "from the average book"}.get(kind, "from no effect")
+        if len(group) == 1 and kind == "book":
+            return f"{start}: “{rest[0].label}” could not be told apart {against} ({smallest})."
         if len(group) == 1:
-            return f"{start}: {rest[0].label} could not be told apart {against} ({smallest})."
+            return f"{start}: the only {total.removeprefix('1 ')} could not be told apart {against} ({smallest})."
         if len(rest) == len(group):
             return f"{start}: none of {total} could be told apart {against} (smallest {smallest})."
         return f"{start}: the other {len(rest)} of {total} could not be told apart {against}."
@@ -112,6 +117,14 @@ def _rest(name: str, kind: str, rest: Sequence[Effect], group: Sequence[Effect],
         none = {"book": "ни одну", "feature": "ни один"}.get(kind, "ни одно")
         return f"{start}: {none} из {total} нельзя отличить {against} (наименьшее {smallest})."
     return f"{start}: остальное ({len(rest)} из {total}) нельзя отличить {against}."
+
+
+def _one_contrast(start: str, effect: Effect, language: Language) -> str:
+    first, second = sides(effect.name, effect.kind, language)
+    q = probability("q", effect.q, language)
+    if language == "en":
+        return f"{start}: “{first}” could not be told apart from “{second}” ({q})."
+    return f"{start}: «{first}» нельзя отличить от «{second}» ({q})."
 
 
 def _constant(name: str, n_runs: int) -> Text:
@@ -252,9 +265,35 @@ def _ranking_note(ranking: Ranking) -> Text:
     }
 
 
+def kind(found: Kind) -> dict[str, Any]:
+    """Return a class of books as plain values, with what its books have more and less of in words."""
+    return {
+        "name": found.name,
+        "n_books": found.n_books,
+        "traits": [{"feature": name, "mean": rounded(mean)} for name, mean in found.traits],
+        "text": {language: _kind(found, language) for language in LANGUAGES},
+    }
+
+
+def _kind(found: Kind, language: Language) -> str:
+    name, en = term("kind", found.name, language), language == "en"
+    name = name[:1].upper() + name[1:]
+    books = units_compared("feature", found.n_books, language)
+    sides = (("more" if en else "больше", 1.0), ("less" if en else "меньше", -1.0))
+    parts = []
+    for word, side in sides:
+        traits = [term("feature", feature, language) for feature, mean in found.traits if mean * side > 0]
+        if traits:
+            parts.append(f"{word} " + ", ".join(f"“{t}”" if en else f"«{t}»" for t in traits))
+    if en:
+        return f"{name}: {books} with {' and '.join(parts) or 'nothing that stands out'}."
+    return f"{name}: {books}; {'; '.join(parts) or 'ничем не выделяются'}."
+
+
 _MOST_SENTENCES = 20
 _HEADINGS = {
     "findings": ("what was found", "что найдено"),
+    "kinds": ("kinds of books that are known by a number", "виды книг, известные по номеру"),
     "not_told_apart": ("what could not be told apart", "что нельзя отличить"),
     "ideal_set": ("the ideal set", "идеальный набор"),
     "confirmed": ("confirmed", "подтверждено"),

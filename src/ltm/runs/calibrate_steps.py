@@ -95,15 +95,13 @@ def memory_plan(device: str = "cpu") -> list[Case]:
     ]
 
 
-def make_trainer(
-    case: Case, device: str, n_steps: int = _N_STEPS, average_share: float = 0.2, compiled: bool = False
-) -> Trainer:
+def make_trainer(case: Case, device: str, n_steps: int = _N_STEPS, compiled: bool = False) -> Trainer:
     """Return a trainer of a case as a run has it, over random tokens."""
     section = RunsSection(
         batch_tokens=case.batch_tokens,
         micro_batch_tokens=case.micro_batch_tokens,
         dtype=case.dtype,  # type: ignore[arg-type]
-        average_share=average_share,
+        average_share=1.0 if case.averaged else 0.0,
     )
     config = case.config
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, _POOL_TOKENS)
@@ -182,7 +180,7 @@ def typical(seconds: Sequence[float]) -> float:
 def memory_peak(case: Case, device: str) -> float:
     """Return this process's peak memory in bytes after a short run; it has to be a fresh one."""
     one_thread()
-    make_trainer(case, device, n_steps=2, average_share=1.0).run(lambda _: None)  # with all that a run holds at its end
+    make_trainer(case, device, n_steps=2).run(lambda _: None)  # with all that a run holds at its end
     return peak_bytes(device)
 
 

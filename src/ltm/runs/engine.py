@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,10 @@ class Engine:
 
     def __init__(self, settings: EngineSettings) -> None:
         if settings.device == "cuda":
-            torch.backends.cuda.matmul.fp32_precision = "tf32" if settings.tf32 else "ieee"
+            # Not by `torch.backends.cuda.matmul.fp32_precision`: where it says tf32, the compiler's own question for
+            # the precision is an error (PyTorch 2.13).
+            torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS promises no order of sums
         self.settings = settings
         self.model = GPT(settings.config).to(settings.device)
         self.model.recompute = settings.recompute
@@ -66,18 +70,19 @@ class Engine:
         self, tokens_BT: Tensor, targets_BT: Tensor, scale: Tensor, documents_BT: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the mean loss in nats and the gradients of `scale` times it, in the order of the flat weights."""
-        if self.settings.compiled:
-            with self._first_time(tokens_BT.numel(), documents_BT is not None):
-                return self._gradients(tokens_BT, targets_BT, scale, documents_BT)
-        return self._gradients(tokens_BT, targets_BT, scale, documents_BT)
+        may_compile = self._first_time(tokens_BT.numel(), documents_BT is not None) if self.settings.compiled else None
+        with may_compile or contextlib.nullcontext():
+            return self._gradients(tokens_BT, targets_BT, scale, documents_BT)
 
     def _gradients(
         self, tokens_BT: Tensor, targets_BT: Tensor, scale: Tensor, documents_BT: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        if self.settings.device == "cuda":
+        on_card = self.settings.device == "cuda"
+        if on_card and self.settings.compiled:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        loss = self._loss(tokens_BT, targets_BT, scale, documents_BT)
-        return loss.detach().clone(), torch.autograd.grad(loss, self.weights.parameters)
+        with same_bits() if on_card else contextlib.nullcontext():
+            loss = self._loss(tokens_BT, targets_BT, scale, documents_BT)
+            return loss.detach().clone(), torch.autograd.grad(loss, self.weights.parameters)
 
     @contextlib.contextmanager
     def _first_time(self, n_tokens: int, documents: bool) -> Iterator[None]:
@@ -98,6 +103,21 @@ class Engine:
                 yield
                 done.touch()
         self._compiled_for.add(shape)
+
+
+@contextlib.contextmanager
+def same_bits() -> Iterator[None]:
+    """Have a GPU sum in the same order each time: else the backward passes of attention and embeddings add up as their
+    threads come, and the same run ends with other bits."""
+    memory: Any = torch.utils.deterministic
+    before, fills = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)  # only warning of it would leave FlashAttention as it is
+    memory.fill_uninitialized_memory = False  # a pass over all memory, for nobody who reads it
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = fills
 
 
 def compiled_folder() -> Path:

@@ -1,25 +1,30 @@
 """How much memory a worker may take, and a fence that turns taking more into an error.
 
 Reads: `/proc/meminfo` and the limits of control groups (versions 1 and 2, as containers and batch systems set them)
-on Linux; PyTorch on CUDA and MPS. A Linux machine that runs out of memory kills the process instead of refusing an
-allocation; behind the fence the allocation fails, and the run can go on with a smaller micro batch.
+on Linux; `nvidia-smi`, or else PyTorch, on CUDA; PyTorch on MPS. A Linux machine that runs out of memory kills the
+process instead of refusing an allocation; behind the fence the allocation fails, and the run can go on with a smaller
+micro batch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 _USUAL_SHARE = 0.5  # of the physical memory, where the system does not say what is free
 _NO_LIMIT = 1 << 60  # version 1 writes a number near 2^63 for none
+_CONTEXT_BYTES = 600e6  # that a process takes on a card beside its tensors: CUDA's own, kernels
+_ASK_SECONDS = 20.0  # the first question after a start wakes the driver
 
 
 def free_bytes(device: str, n_workers: int = 1, root: Path = Path("/")) -> float:
     """Return the free memory of a device in bytes, divided by the workers that will share it.
 
-    Ask once, before the workers start: what others have taken by then would be missing twice.
+    Of several cards the fullest counts. Ask once, before the workers start: what others have taken by then would be
+    missing twice.
 
     Args:
         device: cpu, cuda or mps.
@@ -28,13 +33,12 @@ def free_bytes(device: str, n_workers: int = 1, root: Path = Path("/")) -> float
     """
     if device == "cpu":
         free = _cpu_free_bytes(root)
+    elif device == "cuda":
+        free = _card_free_bytes()
     else:
         import torch
 
-        if device == "cuda":
-            free = float(torch.cuda.mem_get_info()[0])
-        else:
-            free = float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+        free = float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     return max(0.0, free) / max(1, n_workers)
 
 
@@ -76,6 +80,41 @@ def _group_limit(folder: Path, limit_name: str, used_name: str, cached_name: str
         return None
     cached = next((line.split()[1] for line in _lines(folder / "memory.stat") if line.startswith(f"{cached_name} ")), 0)
     return limit, max(0.0, used - float(cached))  # cached files are given up before anybody is killed
+
+
+def _card_free_bytes() -> float:
+    """Return what the fullest of the visible cards has left.
+
+    PyTorch can only be asked at the price of a CUDA context: half a gigabyte of each card for as long as this process
+    lives, and on cards that take one process only (as some clusters set them) the place of the worker.
+    """
+    wanted = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_ASK_SECONDS).stdout
+        free: dict[str, float] = {}
+        for line in told.splitlines():
+            index, uuid, mebibytes = (part.strip() for part in line.split(","))
+            free[index] = free[uuid] = float(mebibytes) * 2**20
+        if free and all(name in free for name in wanted):
+            return min(free[name] for name in wanted or free)
+    import torch  # parts of a card (MIG) and AMD's cards
+
+    return min(float(torch.cuda.mem_get_info(index)[0]) for index in range(torch.cuda.device_count()))
+
+
+@contextlib.contextmanager
+def card_fence(most_bytes: float) -> Iterator[None]:
+    """Make allocations on this process's card fail beyond so many bytes in all, so that what others were promised stays
+    theirs: PyTorch keeps what it has freed, and the last of several workers would find nothing."""
+    import torch
+
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.0, most_bytes - _CONTEXT_BYTES) / total))
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 @contextlib.contextmanager

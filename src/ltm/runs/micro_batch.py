@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import math
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -31,7 +32,7 @@ _UNCALIBRATED_SPREAD = 1.7
 _PRECISION = {"float32": "fp32", "tf32": "tf32", "float16": "fp16", "bfloat16": "bf16"}
 _ATTENTIONS = {"flash": 1.0, "flex": 3.0}
 _AVERAGED_BYTES = 4  # of each parameter's running mean, which the formulas of other people's programs do not have
-_GPU_LOSS_BYTES = 3 * 4 * (1 << 27)  # a chunk of logits, its softmax and its gradient: the output layer is never whole
+_GPU_LOSS_BYTES = 3 * 4 * (1 << 25)  # a chunk of logits, its softmax and its gradient: the output layer is never whole
 _MESSAGES = (  # of RuntimeErrors that mean no memory and nothing else
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
@@ -154,14 +155,21 @@ def _gpu_bytes(config: ModelConfig, micro_tokens: int, dtype: str, checkpointing
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that a device has no memory left, and not something else."""
-    if isinstance(error, MemoryError):
-        return True
-    if not isinstance(error, RuntimeError):
-        return False
+    """Return whether an error says that a device has no memory left, and not something else.
+
+    Where memory runs out while a CUDA graph is recorded or code is compiled, the error that arrives is another one, of
+    the recording or the compiler, with the true one behind it.
+    """
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _MESSAGES)
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        if isinstance(link, RuntimeError) and any(text in str(link) for text in _MESSAGES):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
 
 
 def run_with_halving(
@@ -211,8 +219,11 @@ def free_caches() -> None:
     """Give back what no tensor holds any more: to the card, and to the system."""
     import torch
 
+    on_card = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if on_card and "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()  # recorded CUDA graphs keep the memory of the shape that did not fit
     gc.collect()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if on_card:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()

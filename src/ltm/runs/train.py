@@ -102,9 +102,7 @@ class Trainer:
         self._unseen: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm of steps that were not checked yet
         self._curve_every = max(1, n_steps // _CURVE_POINTS)
         averaged_steps = round(section.average_share * n_steps)
-        n_averaged = (
-            len(self.weights.master_N) if averaged_steps else 0
-        )  # an average that is not asked for takes no room
+        n_averaged = len(self.weights.master_N) if averaged_steps else 0  # one that is not asked for takes no room
         self.average_N = torch.zeros(n_averaged, device=self.device)
         self._average_from = 0 if section.average == "ema" else n_steps - averaged_steps
         self._average_every = max(1, averaged_steps // _SNAPSHOTS)
@@ -188,11 +186,11 @@ class Trainer:
         return self.weights.named(flat_N)
 
     def _read(self, start: int) -> Tensor:
-        """Return a micro batch and the token after it; on a GPU the copy runs beside the work of the step before."""
+        """Return a micro batch and the token after it; a GPU gets them while it still works on those before."""
         tokens = torch.from_numpy(self.stream.read(start, self.micro_tokens + 1))
-        if self.device.type == "cuda":
-            tokens = tokens.pin_memory()
-        return tokens.to(self.device, non_blocking=True)
+        if self.device.type != "cuda":  # Apple's copies must not outlive the memory that they read from
+            return tokens.to(self.device)
+        return tokens.pin_memory().to(self.device, non_blocking=True)
 
     def _mark_curve(self) -> None:
         state = self.state

@@ -43,8 +43,8 @@ def train_run(
         run_id: Which run.
         jobs_version: Changes when the queue was written anew, so that a warm worker reads it again.
         micro_tokens: Tokens of one forward pass that should fit; halved where they do not. 0 = what the study says.
-        free_bytes: Memory that this worker may take beyond what it has; on a CPU running into it is an error that is
-            answered, where the system would kill the process. 0 = no bound.
+        free_bytes: Memory that this worker may take; on a CPU beyond what it has, on a GPU in all. Running into it is
+            an error that is answered, where the system would kill the process, or a neighbour. 0 = no bound.
         most_tokens: The largest micro batch allowed, also for a run that has a checkpoint made with a larger one: for
             a run whose worker took too much memory. 0 = no bound.
         until_step: Wait for a decision after this step, with a checkpoint. 0 = train to the end.
@@ -85,9 +85,8 @@ def train_run(
 
     wanted = _fits.get(settings, micro_tokens or recipe.runs.micro_batch_tokens or recipe.runs.batch_tokens)
     wanted = min(wanted, most_tokens or wanted)
-    bounded = free_memory.fence(free_bytes) if free_bytes and settings.device == "cpu" else contextlib.nullcontext()
     try:
-        with bounded:
+        with _bounded(settings.device, free_bytes):
             trainer = micro_batch.run_with_halving(
                 attempt, wanted, recipe.runs.batch_tokens, settings.config.block_size, _say_halved
             )
@@ -128,6 +127,15 @@ def _keep(
         (folder / leftover).unlink(missing_ok=True)
     for begun in folder.glob(".*.tmp"):  # by a worker that was killed while it wrote
         begun.unlink(missing_ok=True)
+
+
+def _bounded(device: str, free_bytes: float) -> contextlib.AbstractContextManager[None]:
+    """Return what turns taking too much memory into an error that is answered."""
+    if free_bytes and device == "cpu":
+        return free_memory.fence(free_bytes)
+    if free_bytes and device == "cuda":
+        return free_memory.card_fence(free_bytes)
+    return contextlib.nullcontext()
 
 
 def _say_halved(too_large: int, smaller: int) -> None:

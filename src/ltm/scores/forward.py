@@ -1,8 +1,9 @@
 """Log-probabilities of a plan under one model: batches of one shape, compiled where training is.
 
-The log-softmax is float32 (float64 for a float64 model), only where something is predicted; sums are float64. On a CPU
-float32 products go through oneDNN: on processors for which MKL has no AVX-512 code it is two to three times as fast,
-with the same precision (docs/scores.md). Letters: B batch, W width, D width of the model, V vocabulary, N predictions.
+Only places that predict go through the last layer's feed-forward part and the output layer. The log-softmax is float32
+(float64 for a float64 model); sums are float64. On a CPU float32 products go through oneDNN: on processors for which
+MKL has no AVX-512 code it is two to three times as fast, with the same precision (docs/scores.md). Letters: B batch, W
+width, D width of the model, V vocabulary, N predictions, P places that predict.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ltm.model.attention import Branches
+from ltm.model.branches import Branches
 from ltm.model.gpt import GPT
 from ltm.runs.engine import keep_compiled_code
 from ltm.scores.plan import Plan, Rows
 
+_PLACE_STEP = 8  # oneDNN makes code for every number of rows that it meets, and keeps a thousand
 _ROWS_AT_ONCE = 1024  # predicted tokens whose logits are held at a time
-BATCH_TOKENS = {"cpu": 1024, "cuda": 65_536}  # on a CPU what fits its cache is faster than large batches
+BATCH_TOKENS = {"cpu": 512, "cuda": 65_536}  # on a CPU what fits its cache is faster than large batches
 
 
 class Scorer:
@@ -41,11 +43,10 @@ class Scorer:
         self.device = next(model.parameters()).device
         if self.device.type == "cpu" and model.embed.weight.dtype == torch.float32 and _has_onednn():
             use_onednn(self.model)
-        self._hidden: Callable[..., Tensor] = _hidden
         self.compiled = compiled
         if compiled:
             keep_compiled_code()
-            self._hidden = torch.compile(_hidden, dynamic=False)
+            self._compiled: Callable[..., Tensor] = torch.compile(_hidden, dynamic=False)
 
     def fill(self, model: GPT) -> None:
         """Take over the weights of another model of the same shape."""
@@ -62,34 +63,41 @@ class Scorer:
         """
         result = np.zeros(len(plan.requests))
         n_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, 16_384)
-        for rows in [plan.rows] if self.compiled else plan.narrow:
+        for rows in self.layouts(plan, n_tokens):
             for batch in batches(rows, n_tokens, self.compiled):
                 np.add.at(result, batch.request_N, self.answer(batch))
         return result
 
+    def layouts(self, plan: Plan, n_tokens: int) -> list[Rows]:
+        """Return a plan's tokens as suits the device: one shape for a compiler, no padding for a CPU without one."""
+        if self.compiled:
+            return [plan.rows]
+        return plan.flat(n_tokens) if self.device.type == "cpu" else plan.narrow
+
     @torch.inference_mode()
     def answer(self, batch: Batch) -> Any:
-        """Return the log-probability of each predicted token of a batch."""
-        hidden_BWD = self._hidden(self.model, *(torch.from_numpy(x).to(self.device) for x in batch.inputs))
-        return self._chosen(hidden_BWD.flatten(0, 1), batch.place_N, batch.target_N)
-
-    def _chosen(self, hidden_PD: Tensor, place_N: NDArray[np.int64], target_N: NDArray[np.int64]) -> Any:
-        """Return the log-probability of each target; options that share a context share its last place."""
-        unique, inverse = np.unique(place_N, return_inverse=True)
-        order = np.argsort(inverse, kind="stable")
-        bounds = np.searchsorted(inverse[order], np.arange(0, len(unique) + _ROWS_AT_ONCE, _ROWS_AT_ONCE))
-        result = np.empty(len(place_N))
-        for chunk, low in enumerate(range(0, len(unique), _ROWS_AT_ONCE)):
-            rows = torch.from_numpy(unique[low : low + _ROWS_AT_ONCE]).to(self.device)
-            logits_NV = self.model.head(hidden_PD[rows])
-            if logits_NV.dtype != torch.float64:
-                logits_NV = logits_NV.float()
+        """Return the log-probability of each predicted token of a batch; options share their context's last place."""
+        place_P, of_N = np.unique(batch.place_N, return_inverse=True)
+        place_P = np.pad(place_P, (0, -len(place_P) % _PLACE_STEP), mode="edge")
+        states_PD = self._states(*(torch.from_numpy(x).to(self.device) for x in (*batch.inputs, place_P)))
+        order = np.argsort(of_N, kind="stable")
+        bounds = np.searchsorted(of_N[order], np.arange(0, len(place_P) + _ROWS_AT_ONCE, _ROWS_AT_ONCE))
+        result = np.empty(len(of_N))
+        for chunk, low in enumerate(range(0, len(place_P), _ROWS_AT_ONCE)):
+            logits_PV = self.model.head(states_PD[low : low + _ROWS_AT_ONCE])
+            if logits_PV.dtype != torch.float64:
+                logits_PV = logits_PV.float()
             members = order[bounds[chunk] : bounds[chunk + 1]]
-            row_of = torch.from_numpy(inverse[members] - low).to(self.device)
-            target = torch.from_numpy(target_N[members]).to(self.device)
-            chosen = logits_NV[row_of, target] - logits_NV.logsumexp(-1)[row_of]
-            result[members] = chosen.double().cpu().numpy()
+            row = torch.from_numpy(of_N[members] - low).to(self.device)
+            target = torch.from_numpy(batch.target_N[members]).to(self.device)
+            result[members] = logits_PV.log_softmax(-1)[row, target].double().cpu().numpy()
         return result
+
+    def _states(self, tokens_BW: Tensor, depth_BW: Tensor, end_BW: Tensor, place_P: Tensor) -> Tensor:
+        """Return the last states of the places that predict, shape (P, D)."""
+        if self.compiled:  # how many places predict differs: a shape of its own for every batch
+            return self._compiled(self.model, tokens_BW, depth_BW, end_BW).flatten(0, 1)[place_P]
+        return self.model.hidden(tokens_BW, branches=Branches(depth_BW, end_BW, place_P))
 
 
 @dataclass(frozen=True)
@@ -119,14 +127,17 @@ def _hidden(model: GPT, tokens_BW: Tensor, depth_BW: Tensor, end_BW: Tensor) -> 
     return model.hidden(tokens_BW, branches=Branches(depth_BW, end_BW))
 
 
-@torch.library.custom_op("ltm::onednn_linear", mutates_args=())
 def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return x @ weight.T + bias; an operator of its own, so that a compiler leaves it as it is."""
+    """Return x @ weight.T + bias."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
 
 
-@_onednn_linear.register_fake
+# An operator of its own, so that a compiler leaves it as it is.
+_onednn_operator = torch.library.custom_op("ltm::onednn_linear", _onednn_linear, mutates_args=())
+
+
+@_onednn_operator.register_fake
 def _(x: Tensor, weight: Tensor, _bias: Tensor | None) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
@@ -138,8 +149,8 @@ class OneDnnLinear(nn.Linear):
         """Return x @ weight.T + bias; where gradients are asked for, PyTorch's product has them."""
         if torch.is_grad_enabled():
             return nn.functional.linear(x, self.weight, self.bias)
-        product: Tensor = _onednn_linear(x, self.weight, self.bias)
-        return product
+        product = _onednn_operator if torch.compiler.is_compiling() else _onednn_linear
+        return product(x, self.weight, self.bias)
 
 
 def use_onednn(model: nn.Module) -> None:

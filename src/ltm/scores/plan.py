@@ -3,10 +3,11 @@
 A cell's input is <bos> + context + continuation without its last token. Context and continuation are turned into tokens
 apart, so that the boundary is the same for every option, and the continuation carries the white space that joins them.
 Equal cells are one request. The inputs of all requests are sorted, and neighbours that begin alike become one tree of
-tokens (a trie), written depth first into rows: a token sees those before it whose branch it stands on. Trees fill the
-rows by best fit, so that little is padding, and the four options of a choice cost their context once. Rows have one
-width, so that every forward pass has the same shape (for a compiler), or the least width that holds their largest tree
-(without one: attention costs the square of the width).
+tokens (a trie), written depth first into rows: a token sees those before it whose branch it stands on, and the four
+options of a choice cost their context once. Rows come in three layouts. For a compiler they have one width, so that
+every forward pass has the same shape. For a mask of the whole row, as GPUs and other models want it, they are as wide
+as their largest tree, since attention costs the square of the width; in both trees fill the rows by best fit. For a CPU
+each row is a forward pass of its own, without padding: there attention reads the keys of a branch alone.
 
 A context that does not fit the block is cut from the left, and where that may have cut off what the question is about
 (all rules but gain, bits_per_byte) the cell has no answer: its log-probability is NaN. A continuation that does not fit
@@ -19,7 +20,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +33,8 @@ from ltm.scores.rules import CUT_IS_FINE, WITHOUT_LOGPROBS
 LEAST_SHARED = 4  # tokens; a shorter common beginning is not worth the same row
 _WIDTH_STEP = 64
 _NARROW_STEP = 32
+_FLAT_STEP = 16
+_LARGEST_TREE = 2  # rows: a larger tree is cut, and its parts share nothing
 _TREE_TOKENS = 384  # of a tree in a row of its own width: larger ones share more, and pay more for attention
 _WORD_END = re.compile(r"\S+")
 
@@ -73,6 +76,7 @@ class Plan:
     lost: NDArray[np.bool_]  # without an answer: the context was cut, and the premise may have gone
     n_cut_contexts: int
     n_cut_continuations: int
+    _flat: dict[int, list[Rows]] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> Rows:
@@ -83,6 +87,12 @@ class Plan:
     def narrow(self) -> list[Rows]:
         """All requests in rows that are no wider than they must be, one group for each width."""
         return _lay_out(self.requests, self.bos_id, _TREE_TOKENS, _NARROW_STEP)
+
+    def flat(self, n_tokens: int) -> list[Rows]:
+        """Return all requests in rows of at least `n_tokens` tokens, each of its own width."""
+        if n_tokens not in self._flat:
+            self._flat[n_tokens] = _in_line(self.requests, self.bos_id, n_tokens)
+        return self._flat[n_tokens]
 
     def answers(self, logprobs_Q: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the log-probability of every cell from those of the requests; NaN where a cell has no answer."""
@@ -180,6 +190,24 @@ def _lay_out(requests: Sequence[tuple[Tokens, Tokens]], bos_id: int, largest: in
     for members, wide in _best_fit([len(tree.tokens) for tree in trees], step):
         by_width.setdefault(wide, []).append([trees[member] for member in members])
     return [_filled(by_width[wide], wide, requests, bos_id) for wide in sorted(by_width)]
+
+
+def _in_line(requests: Sequence[tuple[Tokens, Tokens]], bos_id: int, n_tokens: int) -> list[Rows]:
+    """Return all requests in single rows: trees one after the other, until a row has `n_tokens`.
+
+    A row is filled up to a multiple of `_FLAT_STEP`: oneDNN makes code for every number of rows that it meets.
+    """
+    inputs = [(bos_id, *left, *right[:-1]) for left, right in requests]
+    rows: list[list[_Tree]] = []
+    used = n_tokens
+    for group in _groups(inputs, _LARGEST_TREE * n_tokens):
+        if used >= n_tokens:
+            rows.append([])
+            used = 0
+        rows[-1].append(_Tree(group, inputs))
+        used += len(rows[-1][-1].tokens)
+    widths = [_up(sum(len(tree.tokens) for tree in trees), _FLAT_STEP) for trees in rows]
+    return [_filled([trees], width, requests, bos_id) for trees, width in zip(rows, widths, strict=True)]
 
 
 def _filled(

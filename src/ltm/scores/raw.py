@@ -18,7 +18,7 @@ from ltm.scores.plan import Plan
 from ltm.seal import BLANK, is_whole, sealed
 from ltm.store import WorkFolder, write_bytes
 
-VERSION = 4
+VERSION = 5
 _METADATA = b"ltm_bank"
 _AGAIN = "run `ltm scores STUDY` again"
 

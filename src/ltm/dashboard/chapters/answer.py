@@ -12,12 +12,13 @@ from typing import Any
 
 from ltm.dashboard import figures, tables
 from ltm.dashboard.chapters.advice import advice
-from ltm.dashboard.chapters.confirmed import confirmed_unit, finalist_rows, mean_confirmed, n_clearly_above
+from ltm.dashboard.chapters.confirmed import confirmed_unit, finalist_rows
 from ltm.dashboard.chapters.effects import directions, listing
 from ltm.dashboard.effect_units import ranked_by, unit_of, unit_word
 from ltm.dashboard.figures import Record
-from ltm.dashboard.inputs import Inputs, number, plain
+from ltm.dashboard.inputs import Inputs, number
 from ltm.dashboard.layout import Chapter, bullets, folded, heading, table_slot
+from ltm.dashboard.sentences import entries_of, texts_of
 from ltm.dashboard.tables import Figure
 from ltm.dashboard.words import (
     LANGUAGES,
@@ -68,29 +69,6 @@ def answer(inputs: Inputs) -> Chapter:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def entries_of(value: Any) -> list[dict[str, Any]]:
-    """Return the findings of a list that have a text."""
-    return [entry for entry in _list(value) if isinstance(entry, dict) and texts_of(entry)]
-
-
-def texts_of(entry: Any) -> dict[str, str]:
-    """Return a note's text per language, from `{"text": {...}}`, `{"en": ...}` or plain text."""
-    if isinstance(entry, str):
-        return {"en": plain(entry)}
-    if not isinstance(entry, dict):
-        return {}
-    inner = entry.get("text", entry)
-    if isinstance(inner, str):
-        return {"en": plain(inner)}
-    found = {k: plain(v) for k, v in inner.items() if isinstance(v, str)} if isinstance(inner, dict) else {}
-    return {language: _one_style(language, text) for language, text in found.items()}
-
-
-def _one_style(language: str, text: str) -> str:
-    """Return a sentence with percentages as the rest of the page writes them."""
-    return text.replace("90 %-й", "90-процентный") if language == "ru" else re.sub(r"(\d) %", r"\1%", text)
 
 
 def _lead(inputs: Inputs, n_found: int) -> str:
@@ -156,13 +134,18 @@ def _how_sure(inputs: Inputs, found: list[dict[str, Any]]) -> list[dict[str, str
 
 
 def _confirmed(inputs: Inputs) -> dict[str, str]:
-    rows = finalist_rows(inputs)
-    if not rows:
+    """Return whether the finalists did better than random sets; which of them is said in their own chapter."""
+    rows, found = finalist_rows(inputs), inputs.findings.get("confirmed")
+    if not rows or not isinstance(found, dict):
         return texts("answer.unconfirmed")
-    n = n_clearly_above(rows)
-    values: dict[str, Argument] = {key: Signed(rows[0][key]) for key in ("confirmed", "low", "high")}
-    values |= {"total": len(rows), "mean": Signed(mean_confirmed(inputs)), "unit": unit_word(confirmed_unit(inputs))}
-    return texts("answer.confirmed", n=n, **values) if n else texts("answer.not_confirmed", **values)
+    n, low = int(number(found.get("n_better")) or 0), number(found.get("mean_low"))
+    values: dict[str, Argument] = {
+        key: Signed(number(found.get(f"mean_{key}"))) for key in ("confirmed", "low", "high")
+    }
+    values |= {"total": len(rows), "unit": unit_word(confirmed_unit(inputs))}
+    if n:
+        return texts("answer.confirmed", n=n, **values)
+    return texts("answer.confirmed_together" if (low or 0.0) > 0 else "answer.not_confirmed", **values)
 
 
 def _omnibus(inputs: Inputs) -> list[dict[str, Any]]:

@@ -7,14 +7,16 @@ that always share their sets - are marked, since their effects are one effect.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 
 from ltm.dashboard.chapters.effects import NEEDS, add_forest, effect_sentence
 from ltm.dashboard.inputs import Inputs
-from ltm.dashboard.layout import Chapter, note
+from ltm.dashboard.layout import Chapter, bullets, folded, note
+from ltm.dashboard.sentences import entries_of, texts_of
 from ltm.dashboard.words import both
-from ltm.records import Book, Variant
+from ltm.records import Book, Effect, Variant
 
 MARK = "≈"
 _NAMED = 4
@@ -68,6 +70,17 @@ def _titles(others: Iterable[str], books_by_id: dict[str, Book]) -> str:
     return "; ".join(titles[:_NAMED]) + (f" (+{len(titles) - _NAMED})" if len(titles) > _NAMED else "")
 
 
+def kinds(inputs: Inputs, mine: Iterable[Effect]) -> str:
+    """Return what the numbered kinds of books hold that some effects name, as folded HTML; empty without any."""
+    names = " | ".join(effect.name for effect in mine)
+    listed = [entry for entry in entries_of(inputs.findings.get("kinds")) if _named(str(entry.get("name")), names)]
+    return folded("features.kinds", bullets([texts_of(entry) for entry in listed])) if listed else ""
+
+
+def _named(kind: str, names: str) -> bool:
+    return re.search(rf"\b{re.escape(kind)}\b", names) is not None
+
+
 def features(inputs: Inputs) -> Chapter:
     """Return the effects of traits of books, what each trait is, and what kinds of books do together."""
     mine = [effect for effect in inputs.effects if effect.kind == "feature"]
@@ -81,6 +94,7 @@ def features(inputs: Inputs) -> Chapter:
     if pairs:
         chapter.body += f"<p>{effect_sentence(pairs, 'interaction')}</p>"
         add_forest(chapter, inputs, pairs, "interaction", "interaction")
+        chapter.body += kinds(inputs, pairs)
     else:
         chapter.body += note(both("features.no_pairs"))
     return chapter

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltm.dashboard import curve_charts, tables
+from ltm.dashboard.chapters.books import kinds
 from ltm.dashboard.chapters.effects import NEEDS, add_forest, effect_sentence
 from ltm.dashboard.figures import Record, by_ability
 from ltm.dashboard.inputs import Inputs, number
@@ -44,6 +45,7 @@ def order(inputs: Inputs) -> Chapter:
     add_kernel(chapter, inputs)
     if place:
         add_forest(chapter, inputs, place, "order", "place")
+        chapter.body += kinds(inputs, place)
     chapter.body += note(*_shares(inputs))
     return chapter
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from ltm.dashboard import charts, curve_charts, figures, tables
 from ltm.dashboard.chapters.confirmed import best_confirmed
-from ltm.dashboard.effect_units import ranked_by, ranking_unit, unit_word
+from ltm.dashboard.effect_units import ranked_by, ranking_unit, told_unit, unit_word
 from ltm.dashboard.figures import Record
 from ltm.dashboard.inputs import Inputs, number
 from ltm.dashboard.layout import Chapter, note
+from ltm.dashboard.sentences import told
 from ltm.dashboard.tables import Figure
 from ltm.dashboard.words import Argument, Several, Signed, Term, both, joined, spans, texts
 from ltm.records import Book
@@ -61,18 +62,8 @@ def ideal(inputs: Inputs) -> Chapter:
     ids = [b for b in found.get("book_ids", []) if isinstance(b, str)] if isinstance(found, dict) else []
     if not isinstance(found, dict) or not ids:
         return Chapter(both("ideal.none" if inputs.findings else "ideal.wait"), needs=needs)
-    unit = ranking_unit(inputs)
-    values: dict[str, Argument] = {key: Signed(number(found.get(key))) for key in ("predicted", "low", "high")}
-    sure, open_ = (_ids(found, key) for key in ("sure", "open"))
-    told = [
-        texts("ideal.predicted", n=len(ids), unit=unit_word(unit), **values),
-        texts("ideal.not_apart") if (number(found.get("low")) or 0.0) <= 0 else {},
-        _how_sure(len(sure & set(ids)), len(ids), len(open_)),
-        _order_words(found),
-        _gap_words(found),
-        texts("ideal.rivals", n=int(number(found.get("n_rivals")) or 0)),
-    ]
-    chapter = Chapter(spans(joined(*told)), f"<p>{both('ideal.note')}</p>", needs=needs)
+    unit, said = told_unit(inputs, found), told(found) or texts("ideal.listed")
+    chapter = Chapter(spans(said), f"<p>{both('ideal.note')}</p>", needs=needs)
     rows = range_rows(inputs, found, unit)
     prefix = {"axis": "axis.posterior.", "label": "term.range."}
     words = _range_summary(rows, unit)
@@ -81,7 +72,7 @@ def ideal(inputs: Inputs) -> Chapter:
     books = ideal_books(inputs, found)
     more: list[tables.Column] = [(key, "sign") for key in books[0] if key.startswith("ability.")]
     table = Figure(
-        books, [*tables.IDEAL_COLUMNS, *more], caption="caption.ideal", search="js.search_books", summary=joined(*told)
+        books, [*tables.IDEAL_COLUMNS, *more], caption="caption.ideal", search="js.search_books", summary=said
     )
     chapter.add("ideal", table)
     chapter.body += note(both(_listing_order(found)[1]))
@@ -91,29 +82,6 @@ def ideal(inputs: Inputs) -> Chapter:
 def _ids(found: dict[str, Any], key: str) -> set[str]:
     value = found.get(key)
     return {b for b in value if isinstance(b, str)} if isinstance(value, list) else set()
-
-
-def _how_sure(n_sure: int, total: int, n_open: int) -> dict[str, str]:
-    if not n_sure and not n_open:
-        return {}
-    return texts("ideal.sure", n=n_sure, total=total, open=n_open)
-
-
-def _order_words(found: dict[str, Any]) -> dict[str, str]:
-    order = found.get("order")
-    places = found.get("places")
-    if isinstance(order, str) and order:
-        return texts("ideal.order", order=Term(f"term.{order}", order))
-    if isinstance(places, list) and places:
-        return texts("ideal.places", n=len(places))
-    return texts("ideal.any_order")
-
-
-def _gap_words(found: dict[str, Any]) -> dict[str, str]:
-    gaps = found.get("gaps")
-    if isinstance(gaps, str) and gaps:
-        return texts("ideal.gaps", gaps=Term(f"side.gap.{gaps}.plus", gaps))
-    return texts("ideal.no_gaps")
 
 
 def range_rows(inputs: Inputs, found: dict[str, Any], unit: str) -> list[Record]:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,28 @@ from ltm.tokens.stream import open_stream, read_shards
 from ltm.tokens.tokenizer import load
 
 _GRACE_SECONDS = 60.0  # to write a checkpoint of a shared run
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a run is to be: its place in the queue, its training set, and what all runs of its recipe share."""
+
+    work: WorkFolder
+    recipe: queue.Recipe
+    job: queue.Job
+    variant: Variant
+
+
+@dataclass(frozen=True)
+class _Training:
+    """How a run was trained, once it has ended."""
+
+    state: TrainState
+    started: str  # as `row.now` says it
+    n_params: int
+    device: str
+    precision: str  # of matrix products, by its name in a study
+    micro_tokens: int  # of a forward pass that fitted
 
 
 def train_run(root: str, run_id: str, micro_tokens: int, stop: Callable[[], bool]) -> dict[str, float]:
@@ -63,15 +86,15 @@ def train_run(root: str, run_id: str, micro_tokens: int, stop: Callable[[], bool
 
 def _train_axolotl(root: str, run_id: str, stop: Callable[[], bool]) -> dict[str, float]:
     work = WorkFolder(Path(root))
-    recipe, job, variant = _job(work, run_id)
+    task = _task(work, run_id)
+    recipe = task.recipe
     tokenizer, folder, started = load(work), work.path("runs", run_id), now()
-    stream = open_stream(work, variant, recipe.sets, read_shards(work), tokenizer.bos_id, tokenizer.vocab_size)
+    stream = open_stream(work, task.variant, recipe.sets, read_shards(work), tokenizer.bos_id, tokenizer.vocab_size)
     folder.mkdir(parents=True, exist_ok=True)
     queue.beat(folder, "running", 0, recipe.n_steps())
-    state, micro_tokens, device, precision = axolotl_run.train(folder, recipe, stream, job.init_seed, stop)
-    n_params = recipe.model.shape(0).n_params
-    row = _row(work, job, variant, recipe, state, started, n_params, device, precision, micro_tokens)
-    write_json(folder / "run.json", as_json(row))
+    state, micro_tokens, device, precision = axolotl_run.train(folder, recipe, stream, task.job.init_seed, stop)
+    training = _Training(state, started, recipe.model.shape(0).n_params, device, precision, micro_tokens)
+    write_json(folder / "run.json", as_json(_row(task, training)))
     (folder / "heartbeat.json").unlink(missing_ok=True)
     return {"seconds": state.seconds}
 
@@ -79,11 +102,12 @@ def _train_axolotl(root: str, run_id: str, stop: Callable[[], bool]) -> dict[str
 def train_here(root: str, run_id: str, micro_tokens: int, stop: Callable[[], bool]) -> dict[str, float]:
     """Train in this process, alone or as one of several; see `train_run`."""
     work = WorkFolder(Path(root))
-    recipe, job, variant = _job(work, run_id)
+    task = _task(work, run_id)
+    recipe = task.recipe
     section, tokenizer = recipe.runs, load(work)
     shape = recipe.model.shape(tokenizer.vocab_size)
     shards = read_shards(work)
-    stream = open_stream(work, variant, recipe.sets, shards, tokenizer.bos_id, tokenizer.vocab_size)
+    stream = open_stream(work, task.variant, recipe.sets, shards, tokenizer.bos_id, tokenizer.vocab_size)
     group = Group(section.parallel, hardware.pick_device(section))
     dtype, folder = hardware.pick_dtype(section, group.device.split(":")[0]), work.path("runs", run_id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +116,7 @@ def train_here(root: str, run_id: str, micro_tokens: int, stop: Callable[[], boo
 
     def attempt(micro: int) -> HfTrainer:
         gc.collect()
-        model = base_model.prepare(section, source, dtype, group.device, job.init_seed)
+        model = base_model.prepare(section, source, dtype, group.device, task.job.init_seed)
         kind = Zero2Trainer if section.parallel == "zero2" else HfTrainer
         trainer = kind(section, model, stream, recipe.n_steps(), shape.block_size, micro, dtype, group)
         trainer.load_checkpoint(folder / checkpoint.CHECKPOINT)
@@ -107,8 +131,8 @@ def train_here(root: str, run_id: str, micro_tokens: int, stop: Callable[[], boo
     trainer.save_result(folder, "" if recipe.model.base is None else Path(recipe.model.base).name)
     if group.rank == 0:
         device, precision = group.device.split(":")[0], str(dtype).removeprefix("torch.")
-        about = (trainer.state, started, trainer.n_params, device, precision, trainer.micro_tokens)
-        write_json(folder / "run.json", as_json(_row(work, job, variant, recipe, *about)))
+        training = _Training(trainer.state, started, trainer.n_params, device, precision, trainer.micro_tokens)
+        write_json(folder / "run.json", as_json(_row(task, training)))
         for leftover in (checkpoint.CHECKPOINT, "heartbeat.json"):
             (folder / leftover).unlink(missing_ok=True)
     group.wait()
@@ -257,41 +281,31 @@ def _say_halved(too_large: int, smaller: int) -> None:
     print(f"a micro batch of {too_large} tokens did not fit into memory; going on with {smaller}", file=sys.stderr)
 
 
-def _job(work: WorkFolder, run_id: str) -> tuple[queue.Recipe, queue.Job, Variant]:
+def _task(work: WorkFolder, run_id: str) -> _Task:
     recipe, jobs = queue.read_jobs(work)
     job = next(job for job in jobs if job.run_id == run_id)
     recipe = queue.read_recipes(work).get(job.recipe, recipe)
-    return recipe, job, next(v for v in read_variants(work) if v.index == job.variant_index)
+    return _Task(work, recipe, job, next(v for v in read_variants(work) if v.index == job.variant_index))
 
 
-def _row(
-    work: WorkFolder,
-    job: queue.Job,
-    variant: Variant,
-    recipe: queue.Recipe,
-    state: TrainState,
-    started: str,
-    n_params: int,
-    device: str,
-    precision: str,
-    micro_tokens: int,
-) -> Run:
+def _row(task: _Task, training: _Training) -> Run:
+    recipe = task.recipe
     return row_of(
-        work,
-        job,
-        variant,
+        task.work,
+        task.job,
+        task.variant,
         recipe,
-        state,
-        started=started,
+        training.state,
+        started=training.started,
         model=_name(recipe),
-        n_params=n_params,
+        n_params=training.n_params,
         n_steps=recipe.n_steps(),
-        device=device,
-        precision=precision,
+        device=training.device,
+        precision=training.precision,
         compiled=False,
-        micro_tokens=micro_tokens,
-        matmul_flops=hardware.matmul_flops(device, getattr(torch, precision)),
-        weights_sha256=kept_digest(work.path("runs", job.run_id)),
+        micro_tokens=training.micro_tokens,
+        matmul_flops=hardware.matmul_flops(training.device, getattr(torch, training.precision)),
+        weights_sha256=kept_digest(task.work.path("runs", task.job.run_id)),
     )
 
 
