@@ -12,7 +12,7 @@ import pytest
 from ltm.bench.flops import flops_per_token
 from ltm.bench.gate import Gate, Ready, Turn
 from ltm.bench.lineup import ENGINE, YARDSTICK, line_up
-from ltm.bench.question import Question, case_of, default_vocabulary
+from ltm.bench.question import Question, case_of
 from ltm.bench.rows import Found, bench_row
 from ltm.bench.statistics import quartiles, ratios, turn_order
 from ltm.bench.words import zipf_tokens
@@ -142,9 +142,9 @@ def test_shapes_and_batches_hold_together():
     case = case_of("mistral-0.5m", Question(block_size=64), "cpu", "float32")
     assert case.config.window <= case.config.block_size == 64
     assert case.batch_tokens % 64 == 0
-    assert [default_vocabulary(SIZES[f"llama-{size}"]) for size in ("0.1m", "1m", "5m", "15m", "125m")] == [
-        1024, 2048, 4096, 8192, 32_768,
-    ]  # fmt: skip
+    usual = [case_of(size, Question(), "cpu", "float32").config for size in ("0.1m", "1m", "3m", "15m", "125m")]
+    assert [config.vocab_size for config in usual] == [1024, 2048, 4096, 8192, 32_768]
+    assert usual[2].n_params == pytest.approx(3e6, rel=0.01)
     for name in SIZES:
         for device in ("cpu", "cuda"):
             assert case_of(name, Question(), device, "bfloat16").batch_tokens >= SIZES[name].block_size

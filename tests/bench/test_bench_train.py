@@ -26,7 +26,7 @@ def refused(capsys):
 
 
 def test_an_unknown_size_is_answered_with_the_nearest(refused):
-    assert "llama-5m" in refused("train", "--sizes", "1m,6m")
+    assert "llama-5m" in refused("train", "--sizes", "1m,5mm")
     assert "gpt2-5m" in refused("train", "--sizes", "gpt-5m")
 
 

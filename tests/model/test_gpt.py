@@ -1,16 +1,20 @@
 """The decoder: counted, causal, and its fused loss equal to the plain one."""
 
 import dataclasses
+import math
+import re
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ltm.model.attention import plain_attention
 from ltm.model.gpt import GPT
 from ltm.model.init import init_weights
 from ltm.model.loss import linear_cross_entropy
-from ltm.model.sizes import SIZES, ModelConfig, nearest_sizes
+from ltm.model.sizes import SIZES, ModelConfig, named_shape, nearest_sizes, usual_vocabulary
 
 SMALL = [
     ModelConfig("llama", 2, 4, 2, 32, 64, 97, 24),
@@ -43,6 +47,46 @@ def test_named_sizes_are_what_they_are_called(name, vocabulary, expected):
     untied = name in ("llama-7b", "mistral-7b")
     config = dataclasses.replace(SIZES[name], vocab_size=vocabulary, tie_embeddings=not untied)
     assert config.n_params == pytest.approx(expected, rel=0.005)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_name_counts_its_parameters_to_a_fifth(name):
+    number, unit, decimals = re.fullmatch(r".*-([\d.]+)([mb])(\d*)", name).groups()
+    named = float(f"{number}.{decimals}" if decimals else number) * {"m": 1e6, "b": 1e9}[unit]
+    config = dataclasses.replace(SIZES[name], vocab_size=usual_vocabulary(SIZES[name].n_embd))
+    assert config.n_params == pytest.approx(named, rel=1 / 5)
+    with torch.device("meta"):
+        assert sum(p.numel() for p in GPT(config).parameters()) == config.n_params
+
+
+@given(st.sampled_from(["llama", "mistral", "gpt2"]), st.floats(math.log(0.08), math.log(10_000)))
+@settings(deadline=None, max_examples=40)
+def test_any_count_has_a_shape_that_comes_close(family, log_millions):
+    millions = round(math.exp(log_millions), 3)
+    config = named_shape(f"{family}-{millions:.3f}m")
+    assert config.family == family
+    config = dataclasses.replace(config, vocab_size=usual_vocabulary(config.n_embd))
+    assert config.n_params == pytest.approx(millions * 1e6, rel=0.15)
+    assert 16 <= config.head_size <= 128
+
+
+def test_the_shapes_of_counts_stay_what_they_are():
+    """A study's fingerprint holds the name, not the shape."""
+    found = [named_shape(name) for name in ("llama-2m", "gpt2-0.8m", "mistral-2b5", "llama-3b")]
+    shapes = [(c.n_layer, c.n_head, c.n_kv_head, c.n_embd, c.n_hidden, c.block_size, c.window) for c in found]
+    assert shapes == [
+        (4, 5, 5, 160, 448, 256, 0),
+        (4, 7, 7, 112, 448, 256, 0),
+        (33, 18, 9, 2304, 8064, 8192, 4096),
+        (28, 24, 8, 3072, 8192, 2048, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["llama", "llama-", "llama-0m", "llama-11b", "llama-1.5b5", "bert-3m", "3m", "Llama-3m"]
+)
+def test_what_is_no_size_has_no_shape(name):
+    assert named_shape(name) is None
 
 
 @pytest.mark.parametrize("config", SMALL, ids=lambda c: c.family)

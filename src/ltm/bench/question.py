@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ltm.errors import InputError
 from ltm.forecast.machine_work import Case
-from ltm.model.sizes import SIZES, ModelConfig, nearest_sizes
+from ltm.model.sizes import ModelConfig, named_shape, nearest_sizes, usual_vocabulary
 
 PEERS = ("hf", "nanogpt")
 MODES = ("usual", "compiled", "hardest")
@@ -18,9 +18,6 @@ DTYPES = ("auto", "float32", "bfloat16")
 DEFAULT_SIZES = {"cpu": ("1m", "5m", "15m"), "cuda": ("15m", "125m")}
 # Tokens of one step where none are given: what a study's run takes on a CPU; enough to fill a GPU.
 DEFAULT_BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
-# The vocabulary that goes with a model's width where none is given: a table of embeddings that does not outweigh it.
-_VOCABULARY = ((96, 1024), (128, 2048), (256, 4096), (512, 8192), (640, 16_384))
-_LARGE_VOCABULARY = 32_768
 _LONGEST_SLICE_SECONDS = 600.0
 
 
@@ -29,7 +26,7 @@ class Question:
     """One benchmark of training.
 
     Args:
-        sizes: Names as `ltm.model.sizes.SIZES` has them, or without `llama-`; empty = what suits the device.
+        sizes: Names as `ltm.model.sizes.named_shape` knows them, or without `llama-`; empty = what suits the device.
         rounds: Turns of every contender.
         seconds: Length of one turn.
         peers: Of `PEERS`.
@@ -98,20 +95,28 @@ def _check_nanogpt(question: Question) -> None:
 
 
 def full_name(size: str) -> str:
-    """Return the name in `SIZES` that a short one stands for.
+    """Return the name of a shape that a short one stands for.
 
     Raises:
         InputError: there is no such size; names the nearest.
 
-    >>> full_name("1m"), full_name("gpt2-5m")
-    ('llama-1m', 'gpt2-5m')
+    >>> full_name("1m"), full_name("gpt2-0.8m")
+    ('llama-1m', 'gpt2-0.8m')
     """
+    return _named(size)[0]
+
+
+def _named(size: str) -> tuple[str, ModelConfig]:
     wanted = size.strip().lower()
     for name in (wanted, f"llama-{wanted}"):
-        if name in SIZES:
-            return name
+        config = named_shape(name)
+        if config is not None:
+            return name, config
     nearest = nearest_sizes(wanted if "-" in wanted else f"llama-{wanted}")
-    raise InputError(f"--sizes {size}: there is no such size", f"nearest: {', '.join(nearest)}")
+    raise InputError(
+        f"--sizes {size}: there is no such size",
+        f"nearest: {', '.join(nearest)}; or any count from 0.08m to 10b, such as 3m or mistral-2b5",
+    )
 
 
 def case_of(size: str, question: Question, device: str, dtype: str) -> Case:
@@ -126,18 +131,10 @@ def case_of(size: str, question: Question, device: str, dtype: str) -> Case:
     Raises:
         InputError: the batch holds no whole sequences; says the nearest that does.
     """
-    config = SIZES[full_name(size)]
+    config = _named(size)[1]
     block_size = question.block_size or config.block_size
     window = min(config.window, block_size) if question.block_size else config.window
-    vocab_size = question.vocab_size or default_vocabulary(config)
+    vocab_size = question.vocab_size or usual_vocabulary(config.n_embd)
     config = dataclasses.replace(config, vocab_size=vocab_size, block_size=block_size, window=window)
     default = math.ceil(DEFAULT_BATCH_TOKENS[device] / block_size) * block_size
     return Case(config, question.batch_tokens or default, 0, dtype)
-
-
-def default_vocabulary(config: ModelConfig) -> int:
-    """Return the vocabulary that usually goes with a model of this width."""
-    for width, size in _VOCABULARY:
-        if config.n_embd <= width:
-            return size
-    return _LARGE_VOCABULARY

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ltm.errors import InputError
-from ltm.model.sizes import SIZES, nearest_sizes
+from ltm.model.sizes import named_shape, nearest_sizes
 from ltm.units import parse_count
 
 _LADDER = ((0, 2, 32), (1e6, 4, 64), (5e6, 6, 64), (15e6, 8, 64), (80e6, 12, 64), (250e6, 24, 64), (1e9, 24, 128),
@@ -124,7 +124,7 @@ def _public() -> list[tuple[str, Shape]]:
 
 
 def _from_sizes(model: str) -> Shape | None:
-    config = SIZES.get(model.lower())
+    config = named_shape(model.lower())
     if config is None:
         return None
     guess = next(v for least, v in reversed(_VOCABULARIES) if config.n_params >= least)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from ltm.config import Section
 from ltm.model.base import base_shape, identity
-from ltm.model.sizes import SIZES, ModelConfig, nearest_sizes
+from ltm.model.sizes import ModelConfig, named_shape, nearest_sizes
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -19,7 +19,8 @@ class ModelSection(Section):
     """The micro model that every run trains."""
 
     size: str = "llama-0.5m"
-    """A named size such as `llama-0.5m`, `llama-15m`, `gpt2-125m`, `mistral-30m`; the fields below change it."""
+    """A named size such as `llama-0.5m`, `llama-15m`, `gpt2-125m`, `mistral-30m`, or any other count (`llama-2m`); the
+    fields below change it."""
     family: Literal["llama", "mistral", "gpt2"] | None = None
     """`llama`: RMSNorm, rotary positions, SwiGLU; `mistral`: the same with a sliding window; `gpt2`: LayerNorm,
     learned positions, GELU."""
@@ -51,7 +52,7 @@ class ModelSection(Section):
 
     @model_validator(mode="after")
     def _valid(self) -> ModelSection:
-        if self.size not in SIZES:
+        if named_shape(self.size) is None:
             raise ValueError(f"unknown size `{self.size}`; nearest: {', '.join(nearest_sizes(self.size))}")
         if self.base is None:
             self.shape(vocab_size=257)
@@ -81,8 +82,10 @@ class ModelSection(Section):
         """
         if self.base is not None and self.is_here:
             return base_shape(Path(self.base), self.block_size)
+        named = named_shape(self.size)
+        assert named is not None  # judged when the section was made
         own = {"size", "parametrization", "base_width", "base"}
         changes = {k: v for k, v in self.model_dump(exclude=own).items() if v is not None}
         if self.parametrization == "mup":
             changes["base_width"] = self.base_width
-        return dataclasses.replace(SIZES[self.size], vocab_size=vocab_size, **changes)
+        return dataclasses.replace(named, vocab_size=vocab_size, **changes)

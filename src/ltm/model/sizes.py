@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _BASE_HEAD_SIZE = 32  # at which muP's attention scale equals the standard one
@@ -94,7 +99,7 @@ def _mistral(n_layer: int, n_head: int, n_embd: int, block_size: int, n_kv_head:
     )
 
 
-# A name counts the parameters with the vocabulary that usually goes with that size (2k, 8k, 32k, 50k).
+# A name counts the parameters with the vocabulary that usually goes with its width, to a fifth.
 SIZES: dict[str, ModelConfig] = {
     "llama-0.1m": _llama(2, 2, 48, 128),
     "llama-0.2m": _llama(3, 2, 64, 128),
@@ -107,7 +112,7 @@ SIZES: dict[str, ModelConfig] = {
     "llama-125m": _llama(12, 12, 768, 1024),
     "llama-355m": _llama(24, 16, 1024, 1024),
     "llama-1b3": _llama(24, 16, 2048, 2048, n_kv_head=8),
-    "llama-3b": _llama(32, 20, 2560, 2048, n_kv_head=4),
+    "llama-3b": _llama(28, 24, 3072, 2048, n_kv_head=8, hidden=8192),
     "llama-7b": _llama(32, 32, 4096, 4096, hidden=11008),
     "mistral-0.5m": _mistral(3, 4, 96, 256, 2),
     "mistral-5m": _mistral(5, 4, 256, 512, 2),
@@ -119,6 +124,73 @@ SIZES: dict[str, ModelConfig] = {
     "gpt2-125m": _gpt2(12, 12, 768, 1024),
     "gpt2-355m": _gpt2(24, 16, 1024, 1024),
 }
+
+
+# The vocabulary that usually goes with a width: a table of embeddings that does not outweigh the rest.
+_VOCABULARY = ((96, 1024), (128, 2048), (256, 4096), (512, 8192), (640, 16_384))
+_LARGE_VOCABULARY = 32_768
+_NAME = re.compile(r"(llama|mistral|gpt2)-(\d+(?:\.\d+)?)(k|m|b)(\d*)")
+_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
+_LEAST, _MOST = 8e4, 1e10  # parameters of a shape made for a count
+
+
+def usual_vocabulary(n_embd: int) -> int:
+    """Return the size of the vocabulary that usually goes with a width.
+
+    >>> usual_vocabulary(96), usual_vocabulary(4096)
+    (1024, 32768)
+    """
+    return next((size for width, size in _VOCABULARY if n_embd <= width), _LARGE_VOCABULARY)
+
+
+@functools.cache
+def named_shape(name: str) -> ModelConfig | None:
+    """Return the shape of a name: one of `SIZES`, or one made for a count (`llama-3m`, `gpt2-0.8m`, `mistral-2b5`).
+
+    A shape that is made has the depth of the nearest named one of its family, give or take one block, its block size,
+    and the width that comes closest to the count with the usual vocabulary.
+
+    Returns:
+        None where nothing is called so, or the count is below 80k or above 10B.
+
+    >>> named_shape("llama-3m").n_embd, named_shape("lama-3m")
+    (192, None)
+    """
+    if name in SIZES:
+        return SIZES[name]
+    found = _NAME.fullmatch(name)
+    if not found or (found[4] and "." in found[2]):
+        return None
+    family, wanted = found[1], float(found[2] + ("." + found[4] if found[4] else "")) * _UNITS[found[3]]
+    if not _LEAST <= wanted <= _MOST:
+        return None
+    kin = [config for config in SIZES.values() if config.family == family]
+    near = min(kin, key=lambda config: abs(math.log(_usual_count(config) / wanted)))
+    return min(_like(near), key=lambda config: abs(math.log(_usual_count(config) / wanted)))
+
+
+def _usual_count(config: ModelConfig) -> int:
+    return dataclasses.replace(config, vocab_size=usual_vocabulary(config.n_embd)).n_params
+
+
+def _like(near: ModelConfig) -> Iterator[ModelConfig]:
+    """Give shapes of about the depth of another one, over all widths that make good heads; the same depth first."""
+    for n_layer in (near.n_layer, near.n_layer + 1, max(1, near.n_layer - 1)):
+        for width in (*range(16, 128, 16), *range(128, 512, 32), *range(512, 2048, 64), *range(2048, 8192, 128)):
+            n_head = width // _usual_head(width)
+            if near.family == "gpt2":
+                yield _gpt2(n_layer, n_head, width, near.block_size)
+            elif near.family == "mistral":
+                yield _mistral(n_layer, n_head, width, near.block_size, n_head // 2 if n_head % 2 == 0 else n_head)
+            else:
+                grouped = near.n_kv_head < near.n_head and n_head % 4 == 0
+                yield _llama(n_layer, n_head, width, near.block_size, n_head // 4 if grouped else n_head)
+
+
+def _usual_head(width: int) -> int:
+    """Return the usual width of a head among those that divide a width."""
+    most = 128 if width >= 2048 else 64 if width >= 256 else 32
+    return next(size for size in (128, 64, 32, 24, 16) if size <= most and width % size == 0)
 
 
 def nearest_sizes(name: str) -> list[str]:
