@@ -20,6 +20,7 @@ import ltm
 from ltm.patterns.effects import Estimated, estimate_effects
 from ltm.patterns.prediction import exaggeration, predict_sets, spearman
 from ltm.patterns.ranking import rank
+from ltm.patterns.recommend import recommend
 from ltm.patterns.simulate import Planted, simulate, true_book_effects, true_mean
 from ltm.patterns.surrogate import fit
 from ltm.patterns.table import Ability, Rows, Table, make_table, read_input
@@ -202,6 +203,35 @@ def prediction(n: int, first: int) -> None:
     print(f"{np.max(np.abs(twin)):.1f}; order variance explained by the first shape {np.mean(share):.2f}")
 
 
+def ideal(n: int, first: int) -> None:
+    """How often the range of a recommended set holds what it is worth, where few, many or no books matter."""
+    truths: dict[str, Callable[[np.random.Generator], dict[int, float]]] = {
+        "nothing": lambda _: {},
+        "one strong book": lambda _: {7: 1.8},
+        "five books": lambda _: {i: (1.0 if i % 2 else -1.0) for i in range(5)},
+        "all books a little": lambda rng: {i: float(e) for i, e in enumerate(0.5 * rng.standard_normal(40))},
+    }
+    for name, truth in truths.items():
+        rows = [of_recommended(truth(np.random.default_rng(seed)), seed) for seed in range(first, first + 2 * n)]
+        made = np.array([row for row in rows if row is not None])
+        held, predicted, worth, sure, told = made.mean(axis=0)
+        print(f"ideal set, {name:<18} range holds {held:.2f}; predicted {predicted:.2f}, worth {worth:.2f}; ", end="")
+        print(f"books called sure {sure:.1f}; told from an average set {told:.2f} ({len(made)} of {len(rows)} studies)")
+
+
+def of_recommended(effects: dict[int, float], seed: int) -> tuple[float, ...] | None:
+    """Return whether the range of one study's recommended set holds its worth, and what was said; None = no set."""
+    rows = simulate(Planted(40, 20, n_single=60, n_seeds=10, n_order=16, n_gaps=16, book_effects=effects), seed)
+    table = make_table(rows)
+    found = recommend(fit(table, rows.books), [], "", 0, seed)
+    if found is None:
+        return None
+    own = np.array([effects.get(i, 0.0) for i in range(40)]) / table.abilities["linking"].unit_sd
+    chosen = [sorted(rows.books).index(b) for b in found.book_ids]
+    worth = float(own[chosen].sum() - own.mean() * len(chosen))
+    return found.low <= worth <= found.high, found.predicted, worth, len(found.sure), found.told
+
+
 def campaigns(n: int, first: int) -> None:
     """Whole campaigns in rounds where nothing is real: adaptive sets are proposed from the scores that luck gave."""
     claims, one = 0, dict[str, list[float]]()
@@ -248,7 +278,7 @@ def speed(_n: int, first: int) -> None:
 
 PARTS: dict[str, Callable[[int, int], None]] = {
     "books": books, "null": null, "campaigns": campaigns, "coverage": coverage, "rare": rare, "prediction": prediction,
-    "speed": speed,
+    "ideal": ideal, "speed": speed,
 }  # fmt: skip
 
 

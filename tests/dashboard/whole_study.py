@@ -218,7 +218,7 @@ def _findings(work: WorkFolder, variants: list[Variant], effects: list[Effect]) 
             "ideal_set": as_plain(
                 Recommendation(
                     books[:12], 1.9, 1.1, 2.7, books[:5], books[8:16], "readability_up", ["kernel:flesch"],
-                    "scattered", ranking[0].variant_id, 4, "mixed",
+                    "scattered", ranking[0].variant_id, 4, "mixed", ("linking", "transfer"), True,
                 ),
                 {},
             ),

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from ltm.patterns.effects import estimate_effects
+from ltm.patterns.effects import estimate_effects, share_that_lasts
 from ltm.patterns.order import late_weight
 from ltm.patterns.ranking import critical_value, rank
 from ltm.patterns.simulate import Planted, near_balanced_sets, simulate, true_book_effects, true_mean
 from ltm.patterns.table import make_table
+from ltm.patterns.words import not_told_apart
 
 HARMFUL = dict.fromkeys(range(10), -1.0)
 ALL_GAPS = dict.fromkeys(("scattered", "blocks", "chapters", "head"), -2.0)
@@ -245,3 +246,42 @@ def test_simulated_sets_are_near_balanced():
     assert np.ptp(sets.sum(axis=0)) <= 1
     together = (sets.T @ sets)[~np.eye(20, dtype=bool)]
     assert together.std() < 2.5
+
+
+def test_a_trait_is_not_claimed_for_what_one_strong_book_does():
+    rows = simulate(Planted(40, 20, n_single=90, n_seeds=12, n_order=0, n_gaps=0, book_effects={7: 2.5}), 83_122)
+    strong = sorted(rows.books)[7]
+    rows.books[strong].features["feature_2"] = 6.0  # the trait itself does nothing
+    found = estimate_effects(make_table(rows), rows.books, 0.1, 999, 1)
+    assert [e.name for e in found.effects if e.claimed and e.kind == "book"] == [strong]
+    assert not any(e.claimed for e in found.effects if e.kind == "feature")
+    assert found.through == {("linking", "feature_2"): [rows.books[strong].title]}
+    assert _by_name(found, "feature")["feature_2"].q == 1.0
+    text = not_told_apart(found.effects, make_table(rows).abilities, found.through)
+    assert any("stands out only through books that do so by themselves" in row["text"]["en"] for row in text)
+
+
+def test_a_trait_that_does_something_stays_claimed_beside_its_books():
+    _, _, found = _study("features", 3)
+    assert any(e.claimed for e in found.effects if e.kind == "book")
+    assert _by_name(found, "feature")["feature_2"].claimed
+    assert not found.through
+
+
+def test_claimed_sizes_are_expected_to_shrink():
+    """Effects that are found one time in three are claimed where luck helped."""
+    claimed, truth, lasting = 0.0, 0.0, 0.0
+    planted = Planted(40, 20, n_single=60, n_seeds=12, n_order=0, n_gaps=0, book_effects=dict.fromkeys(range(6), 0.7))
+    for seed in range(6):
+        rows = simulate(planted, 660_100 + seed)
+        table = make_table(rows)
+        effects = estimate_effects(table, rows.books, 0.1, 499, seed).effects
+        true = true_book_effects(planted, rows.books)
+        mine = [e for e in effects if e.kind == "book"]
+        picked = [e for e in mine if e.claimed]
+        claimed += sum(abs(e.estimate) for e in picked)
+        truth += sum(np.sign(e.estimate) * true[e.name] / table.abilities["linking"].unit_sd for e in picked)
+        lasting += (share_that_lasts(mine) or 0.0) * sum(abs(e.estimate) for e in picked)
+    assert truth < 0.9 * claimed
+    assert abs(lasting - truth) < 0.25 * claimed
+    assert share_that_lasts([e for e in mine if not e.claimed]) is None

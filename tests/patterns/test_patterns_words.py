@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from ltm.dashboard import words as page
-from ltm.patterns import inference, locale, recommend, sentences
+from ltm.patterns import describe, inference, locale, recommend, sentences
 from ltm.patterns.describe import Described, Kind
 from ltm.patterns.interactions import TOGETHER, WITH
 from ltm.patterns.table import Ability
 from ltm.patterns.words import kind as kind_words
-from ltm.patterns.words import not_told_apart, sentence
+from ltm.patterns.words import not_told_apart, report_lines, sentence
 from ltm.records import Effect
 
 
@@ -128,33 +128,72 @@ def test_a_kind_is_told_by_what_its_books_have_more_and_less_of():
 
 def found_set(**changes):
     values = {"book_ids": ["a"] * 21, "predicted": 1.25, "low": 0.5, "high": 2.0, "sure": ["a"], "open": ["b"] * 3,
-              "order": "", "places": [], "gaps": "", "best_tried": "v", "n_rivals": 4, "unit": "seed"}  # fmt: skip
+              "order": "", "places": [], "gaps": "", "best_tried": "v", "n_rivals": 4, "unit": "seed",
+              "abilities": ("transfer",), "told": True}  # fmt: skip
     return recommend.Recommendation(**(values | changes))
 
 
 def test_the_ideal_set_is_told_in_the_unit_that_was_used():
     for unit, en, ru in (("seed", "seed sd", "σ повторов"), ("residual", "residual sd", "остаточной σ"),
-                         ("score", "points of the score", "единиц оценки")):  # fmt: skip
+                         ("score", "points of the score", "единицы оценки")):  # fmt: skip
         text = recommend.as_plain(found_set(unit=unit), {})["text"]
         assert text["en"].startswith(
-            f"Recommended: a set of 21 books, predicted +1.25 {en} above the average set (90 %"
+            f"Recommended: a set of 21 books, predicted +1.25 {en} above the average set by logical transfer (90 % from"
         )
         assert text["ru"].startswith(
-            f"Рекомендуется набор из 21 книги: прогноз +1,25 {ru} относительно среднего набора"
+            f"Рекомендуется набор из 21 книги, прогноз: +1,25 {ru} относительно среднего набора "
+            "(по показателю: логический перенос; 90 % от +0,50 до +2,00)."
         )
         assert ("seed" in text["en"]) == (unit == "seed")
-    text = recommend.as_plain(found_set(low=-0.1, sure=[], places=["late:flesch"], n_rivals=0), {})["text"]
-    assert "it cannot be told from an average set" in text["en"]
+
+
+def test_a_set_that_cannot_be_told_from_an_average_one_is_not_recommended():
+    both = ("linking", "transfer")
+    found = found_set(low=-0.1, sure=[], places=["late:flesch"], n_rivals=0, abilities=both, told=False)
+    text = recommend.as_plain(found, {})["text"]
+    assert text["en"].startswith("No set can be told from an average one: the best that is predicted, of 21 books, is")
+    assert "by the mean of linking scenes, logical transfer" in text["en"]
     assert "1 finding says which books do better where" in text["en"]
     assert "the best stands apart from all others" in text["en"]
-    assert "от среднего набора его не отличить" in text["ru"]
+    assert text["ru"].startswith("Ни один набор не отличить от среднего: лучший по прогнозу, из 21 книги, +1,25 σ")
     assert "есть 1 вывод." in text["ru"]
+    assert "Recommended" not in text["en"]
+    one = recommend.as_plain(found_set(low=-0.1), {})["text"]  # its books are better, but a set has luck of its own
+    assert one["en"].startswith("Recommended: ")
+    assert "+2.00; by its own luck one such set may be no better than the average)." in one["en"]
+    assert "один такой набор может оказаться не лучше среднего" in one["ru"]
+
+
+def test_nothing_found_is_said_first_and_unnamed_kinds_are_left_out():
+    kinds = [{"name": f"class {i}", "text": {"en": f"Kind {i}.", "ru": f"Вид {i}."}} for i in (1, 2, 3)]
+    rest = [{"text": {"en": "None of 9 books.", "ru": "Ни одна."}}]
+    lines = report_lines({"findings": [], "not_told_apart": rest, "kinds": kinds}, "en")
+    assert lines[1:3] == [
+        "what was found:",
+        "  - Nothing: no book, feature, order, gap or combination stands out from chance.",
+    ]
+    assert not any("Kind" in line for line in lines)
+    one = {"name": "class 1 x class 3", "text": {"en": "A finding.", "ru": "Вывод."}}
+    lines = report_lines({"findings": [one], "not_told_apart": rest, "kinds": kinds}, "en")
+    assert "  - Kind 1." in lines
+    assert "  - Kind 3." in lines
+    assert "  - Kind 2." not in lines
+
+
+def test_no_kind_is_a_single_book():
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((60, 3))
+    values[7] = 40.0  # farthest from all others: k-means makes it a class of its own
+    label = describe._without_small(values, describe.k_means(values, 7))
+    counts = np.bincount(label)
+    assert counts.min() >= describe.MIN_BOOKS
+    assert counts.sum() == 60
 
 
 def test_the_only_comparison_is_named():
     effect = Effect("order", "shuffled_vs_random", "", "transfer", -0.4, 0.1, -0.6, -0.2, 0.4, 0.4, -0.3, 21, False)
     facts = {"transfer": Ability("transfer", True, "", ("T0c",), "seed", 1.0, 40, 0, False)}
-    told = not_told_apart([effect], facts)[0]["text"]
+    told = not_told_apart([effect], facts, {})[0]["text"]
     assert (
         told["en"]
         == "Logical transfer: “shuffled passages” could not be told apart from “random order of books” (q = 0.40)."

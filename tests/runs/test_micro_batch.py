@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltm.errors import InputError, TrainError
-from ltm.model.loss import CHUNK_ELEMENTS
 from ltm.model.sizes import SIZES
-from ltm.runs import free_memory, micro_batch
+from ltm.runs import free_memory
 from ltm.runs.micro_batch import (
     candidates,
     free_caches,
@@ -81,10 +80,6 @@ def test_the_largest_that_fits_fits_and_the_next_does_not(device, dtype, size):
         place = sizes.index(micro)
         assert needed[place] <= free or micro == config.block_size
         assert place == 0 or needed[place - 1] > free
-
-
-def test_the_output_layer_of_a_card_is_reckoned_with_as_it_is_trained():
-    assert 3 * 4 * CHUNK_ELEMENTS["cuda"] == micro_batch._GPU_LOSS_BYTES
 
 
 def test_checkpointing_moves_the_largest_that_fits():

@@ -51,7 +51,7 @@ def study(tmp_path, text):
         ("sets: {count: many}\n", "`sets.count` not a count: 'many'"),
         ("sets: {book_tokens: 64, books_per_set: 3}\n", "steps for 192 tokens a run; at least 10"),
         ("evalset: {path: none.yaml}\n", "`evalset.path` no such file: none.yaml"),
-        ("runs: {device: cuda}\n", "`runs.device` runs.device is cuda, but PyTorch sees no GPU here"),
+        ("runs: {device: cuda}\n", "`runs.device` is cuda, but PyTorch sees no GPU here; nearest: auto"),
         ("model: {n_head: 5}\n", ":2:9: `model` n_head 5 does not divide n_embd 96; nearest: 4"),
         (
             "runs: {micro_batch_tokens: 600}\n",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ltm.errors import InputError
+from ltm.model.chunk import chunk_rows
 from ltm.model.sizes import ModelConfig
 
 ENGINE = 2  # of the training code whose work is counted here; what was measured of another one is not used
@@ -24,7 +25,6 @@ DTYPES = ("float32", "bfloat16")
 _NEAR_ELEMENTS, _FAR_DOUBLINGS = 1 << 17, 6  # a tensor of 0.5 MiB is near, one of 32 MiB far; between, by its logarithm
 _LANES = 16  # a head size that is no multiple leaves the products a tail
 _SNAPSHOTS, _AVERAGE_SHARE = 32, 0.2  # of averaged weights: as in ltm.runs.train; the share that is usually asked for
-CHUNK_ELEMENTS = 1 << 21  # logits held at once, as in ltm.model.loss
 CHUNK_QUERIES = 128  # queries of one attention product, as in ltm.model.attention
 
 # Constants by class; a class is what gets one correction from whole steps. Units: seconds per FLOP, element, row, call.
@@ -253,7 +253,7 @@ def products(m: float, n: float, k: float) -> list[tuple[str, float, float, floa
 
 def chunks(m: int, v: int) -> tuple[float, int]:
     """Return the mean rows of a chunk of logits, and how many chunks a micro batch has."""
-    n_chunks = -(-m // max(1, CHUNK_ELEMENTS // v))
+    n_chunks = -(-m // chunk_rows(v, "cpu"))
     return m / n_chunks, n_chunks
 
 

@@ -11,16 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Logits of one chunk: on a CPU 8 MiB in float32, small enough to stay in the cache; a GPU needs many rows to be busy,
-# 1024 of them at a vocabulary of 32k.
-CHUNK_ELEMENTS = {"cpu": 1 << 21, "mps": 1 << 24, "cuda": 1 << 25}
+from ltm.model.chunk import chunk_rows
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale: Tensor) -> Tensor:
         N, V = len(x_ND), len(weight_VD)
-        rows = max(1, CHUNK_ELEMENTS[x_ND.device.type] // V)
+        rows = chunk_rows(V, x_ND.device.type)
         weight = weight_VD.to(x_ND.dtype)
         total = torch.zeros((), device=x_ND.device, dtype=torch.float32)
         frozen = not ctx.needs_input_grad[1]  # beside adapters: a third of the work is not needed

@@ -8,6 +8,8 @@ Source: Stephens 2017, False discovery rates: a new deal (ash); the penalty on t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ltm.patterns.table import Floats
@@ -18,7 +20,50 @@ _NULL_PENALTY = 10.0
 _FEWEST = 4  # effects from which a distribution can be learned; below, half of them are taken as null
 
 
-def learn(estimate: Floats, se: Floats) -> tuple[Floats, Floats]:
+@dataclass(frozen=True)
+class Shrunk:
+    """Posterior of a family of effects: for each of K effects a mixture of W normals; width 0 = exactly no effect."""
+
+    share: Floats  # (K, W) posterior weight of each normal
+    mean: Floats  # (K, W)
+    sd: Floats  # (K, W)
+
+    def means(self) -> Floats:
+        """Return the posterior means, shape (K,)."""
+        return np.asarray(np.sum(self.share * self.mean, axis=1))
+
+    def variances(self) -> Floats:
+        """Return the posterior variances, shape (K,)."""
+        return np.asarray(np.sum(self.share * (self.sd**2 + self.mean**2), axis=1) - self.means() ** 2)
+
+    def draws(self, n: int, rng: np.random.Generator) -> Floats:
+        """Return independent posterior draws, shape (n, K)."""
+        upto = np.cumsum(self.share, axis=1)
+        which = np.sum(rng.random((n, len(upto), 1)) * upto[None, :, -1:] > upto[None], axis=2)
+        effects = np.arange(len(upto))
+        return np.asarray(self.mean[effects, which] + self.sd[effects, which] * rng.standard_normal(which.shape))
+
+
+def shrink(estimate: Floats, se: Floats, null_penalty: float = 1.0) -> Shrunk:
+    """Return the posterior of a family of effects.
+
+    Args:
+        estimate: Shape (K,), finite.
+        se: Shape (K,), above zero.
+        null_penalty: Above 1 the weight at zero is overestimated, so that nothing is said of single effects too easily;
+            at 1 it is the likeliest one, for what is said of sums of them.
+    """
+    widths, weights = learn(estimate, se, null_penalty)
+    sd = np.sqrt(se[:, None] ** 2 + widths[None, :] ** 2)
+    log_density = -0.5 * (estimate[:, None] / sd) ** 2 - np.log(sd)
+    density = np.exp(log_density - log_density.max(axis=1)[:, None]) * weights
+    shrinkage = widths**2 / sd**2
+    return Shrunk(
+        density / density.sum(axis=1)[:, None], shrinkage * estimate[:, None], np.sqrt(shrinkage) * se[:, None]
+    )
+
+
+def learn(estimate: Floats, se: Floats, null_penalty: float = _NULL_PENALTY) -> tuple[Floats, Floats]:
     """Return (widths, weights) of the mixture that the effects come from; the first width is 0."""
     smallest = float(np.min(se)) / 5.0
     largest = 2.0 * float(np.sqrt(max(np.max(estimate**2 - se**2), smallest**2 * 4.0)))
@@ -31,7 +76,7 @@ def learn(estimate: Floats, se: Floats) -> tuple[Floats, Floats]:
     log_density = -0.5 * (estimate[:, None] / sd) ** 2 - np.log(sd)
     density = np.exp(log_density - log_density.max(axis=1)[:, None])
     prior = np.ones(len(widths))
-    prior[0] = _NULL_PENALTY
+    prior[0] = null_penalty
     weights = np.full(len(widths), 1.0 / len(widths))
     for _ in range(_STEPS):
         share = density * weights
@@ -60,15 +105,9 @@ def sign_rates(estimate: Floats, se: Floats) -> tuple[Floats, Floats]:
     if size == 0.0:
         return np.ones(len(estimate)), np.zeros(len(estimate))
     se = np.maximum(se, 1e-6 * size)  # scores without any noise have no standard error
-    widths, weights = learn(estimate, se)
-    sd = np.sqrt(se[:, None] ** 2 + widths[None, :] ** 2)
-    log_density = -0.5 * (estimate[:, None] / sd) ** 2 - np.log(sd)
-    density = np.exp(log_density - log_density.max(axis=1)[:, None]) * weights
-    share = density / density.sum(axis=1)[:, None]
-    shrinkage = widths**2 / sd**2
-    mean = shrinkage * estimate[:, None]
-    spread = np.sqrt(shrinkage) * se[:, None]
-    below = np.where(widths > 0, ndtr(-mean / np.maximum(spread, 1e-300)), 0.0)
-    above = np.where(widths > 0, 1.0 - below, 0.0)
-    positive, negative = np.sum(share * above, axis=1), np.sum(share * below, axis=1)
-    return 1.0 - np.maximum(positive, negative), np.sum(share * mean, axis=1)
+    found = shrink(estimate, se, _NULL_PENALTY)
+    something = found.sd > 0
+    below = np.where(something, ndtr(-found.mean / np.maximum(found.sd, 1e-300)), 0.0)
+    above = np.where(something, 1.0 - below, 0.0)
+    positive, negative = np.sum(found.share * above, axis=1), np.sum(found.share * below, axis=1)
+    return 1.0 - np.maximum(positive, negative), found.means()

@@ -120,7 +120,7 @@ def findings(section: PatternsSection, analysis: Analysis) -> dict[str, Any]:
         "abilities": abilities,
         "omnibus": [{key: _plain(value) for key, value in asdict(row).items()} for row in estimated.omnibus],
         "findings": words.findings(estimated.effects, table.abilities),
-        "not_told_apart": words.not_told_apart(estimated.effects, table.abilities),
+        "not_told_apart": words.not_told_apart(estimated.effects, table.abilities, estimated.through),
         "notes": words.notes(table, estimated, ranking, analysis.context.edited),
         "prediction": {name: _plain(asdict(found)) for name, found in analysis.predictions.items()},
         "luck": _luck(ranking, section.top),

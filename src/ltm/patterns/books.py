@@ -26,6 +26,7 @@ from ltm.patterns.table import Floats, Ints
 _WHITE_UP_TO = 3000  # sets; beyond, residuals are permuted unwhitened and the statistics studentised
 _BLOCK = 2000  # books at once
 _DENSE_SHARE = 0.1
+MIN_SIDE = 3  # sets with a book, and sets without it, from which it can be told by itself
 _TOLD = 1e-7  # of a column's size that must be left beside the arms and the mean
 
 

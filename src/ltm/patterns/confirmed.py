@@ -166,9 +166,9 @@ def _words(found: dict[str, Any], language: Language) -> str:
     n, mean, unit = len(found["finalists"]), _signed(found["mean_confirmed"], language), found["unit"]
     size = f"{mean} {term('unit', unit, language)}"
     if language == "en":
-        who = "the finalist differs" if n == 1 else f"the {n} finalists differ on average"
+        who = "the finalist differs from them by" if n == 1 else f"the {n} finalists differ from them on average by"
         start = f"On bank B with fresh seeds, against {found['n_controls']} random control sets: "
-        start += f"{who} from them by {size}"
+        start += f"{who} {size}"
     else:
         who = "финалист отличается" if n == 1 else f"финалисты ({n}) в среднем отличаются"
         start = "На банке B, с новыми инициализациями, в сравнении со случайными контрольными наборами "

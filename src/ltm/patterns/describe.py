@@ -15,6 +15,7 @@ from ltm.records import Book
 
 MAX_CLASSES = 8  # of books, for precedence and interactions: 28 pairs can be told apart, pairs of books cannot
 MIN_VALUES = 3  # books that must have a feature
+MIN_BOOKS = 3  # of a class that features make
 SIMILARITY = "eval_similarity"
 NUMBERED = ("class ", "cluster ")  # of classes that have no name but a number
 _MOST_TRAITS, _STANDS_OUT = 3, 0.5  # of a class, in standard deviations of all books
@@ -139,10 +140,20 @@ def _classes(
     if 2 <= len(named) <= MAX_CLASSES and min(counts) >= 2:
         return np.array([named.index(g) if g else -1 for g in genres]), tuple(named)
     if values.shape[1] and len(ids) >= 4 * MAX_CLASSES:
-        return k_means(values, min(MAX_CLASSES, len(ids) // 8)), tuple(
-            f"class {i + 1}" for i in range(min(MAX_CLASSES, len(ids) // 8))
-        )
+        label = _without_small(values, k_means(values, min(MAX_CLASSES, len(ids) // 8)))
+        return label, tuple(f"class {i + 1}" for i in range(int(label.max()) + 1))
     return np.full(len(ids), -1), ()
+
+
+def _without_small(values: Floats, label: Ints) -> Ints:
+    """Return the classes, numbered by size, with books of very small ones in the nearest other: no class is a book."""
+    n_kept = max(1, int(np.sum(np.bincount(label) >= MIN_BOOKS)))
+    alone = label >= n_kept
+    centres = np.array([values[label == c].mean(axis=0) for c in range(n_kept)])
+    distance = np.sum(centres**2, axis=1)[None, :] - 2.0 * values[alone] @ centres.T
+    result = label.copy()
+    result[alone] = np.argmin(distance, axis=1)
+    return result
 
 
 def k_means(values: Floats, k: int) -> Ints:

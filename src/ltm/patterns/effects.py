@@ -7,14 +7,14 @@ one size, so only differences between books exist: the effect is against the ave
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ltm.patterns import mixed
-from ltm.patterns.adaptive_shrinkage import sign_rates
-from ltm.patterns.books import Contrast, book_contrasts, set_contrasts
+from ltm.patterns.adaptive_shrinkage import shrink, sign_rates
+from ltm.patterns.books import MIN_SIDE, Contrast, book_contrasts, set_contrasts
 from ltm.patterns.describe import SIMILARITY, Described, describe
 from ltm.patterns.gaps import gap_terms
 from ltm.patterns.inference import bh_adjusted, simes, stream, two_stage_q
@@ -33,8 +33,8 @@ PLACES = "order_place"  # family of which features' places matter; whole orders 
 SHAPES = "order_shape"  # family of what a position does beyond the schedule's kernel
 CONFIRMING = "confirmation"
 MIN_SETS = 8  # for anything that compares whole sets
-MIN_SIDE = 3  # sets with a book, and sets without it
 MIN_DF = 3  # of the sets, after the arms
+_MOST_BESIDE = 8  # claimed books that a feature must stand beside
 _LARGEST_CHECKED = 1500  # sets up to which findings are fitted again in six other ways
 _TINY = 1e-9
 
@@ -73,6 +73,7 @@ class Estimated:
     omnibus: list[Omnibus] = field(default_factory=list)
     models: dict[str, mixed.Solved] = field(default_factory=dict)  # ability -> its mixed model
     inside: dict[str, tuple[DoseCurve | None, OrderShare | None]] = field(default_factory=dict)  # by ability
+    through: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # (ability, feature) -> titles: see below
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,9 @@ def estimate_effects(
         if not known[layout.book_ids].names:
             skipped[name, "feature"] = "no_features"
     effects, omnibus = _judge(table, found, level)
+    effects, through = _beside_books(effects, analyses)
     effects = _checked(effects, analyses, table)
-    return Estimated(effects, skipped, summaries, omnibus, models, inside)
+    return Estimated(effects, skipped, summaries, omnibus, models, inside, through)
 
 
 class _Analysis:
@@ -356,6 +358,58 @@ class _Analysis:
         return Summary(self.n_sets, share, book_share, residual, smallest, accuracy)
 
 
+def _beside_books(
+    effects: list[Effect], analyses: Mapping[str, _Analysis]
+) -> tuple[list[Effect], dict[tuple[str, str], list[str]]]:
+    """Return the effects without claims of features that single books stand behind, and the titles of these books.
+
+    One strong book with much of a feature makes the sets that have much of it good, whatever the feature does. So a
+    feature is claimed only if its sign and half of its size stay beside the claimed books.
+    """
+    made, through = list(effects), dict[tuple[str, str], list[str]]()
+    for name, analysis in analyses.items():
+        claimed = [e for e in effects if e.ability == name and e.claimed]
+        strong = sorted((e for e in claimed if e.kind == "book"), key=lambda e: (-abs(e.estimate / e.se), e.name))
+        if not strong or analysis.n_sets > _LARGEST_CHECKED or all(e.kind != "feature" for e in claimed):
+            continue
+        layout, books = analysis.layout, strong[:_MOST_BESIDE]
+        held = layout.membership[:, [layout.book_ids.index(e.name) for e in books]].toarray()[layout.set_of]
+        arms = layout.arms
+        for column in held.T:
+            arms = with_column(arms, column)
+        left = analysis.refit(replace(layout, arms=arms), analysis.score)
+        for at, e in enumerate(made):
+            if e.ability == name and e.kind == "feature" and e.claimed and not _stays(e, left):
+                made[at] = replace(e, claimed=False, q=1.0)
+                through[name, e.name] = [book.label for book in books]
+    return made, through
+
+
+def share_that_lasts(effects: Sequence[Effect]) -> float | None:
+    """Return the share of the claimed effects' sizes that is expected in a new study; None where nothing is claimed.
+
+    What is claimed was picked for standing out, so its sizes are too large on average. Each family of one kind and
+    ability is a sample from a distribution that is learned from all of it (see `adaptive_shrinkage`).
+    """
+    families: dict[tuple[str, str], list[Effect]] = {}
+    for e in effects:
+        families.setdefault((e.ability, e.kind), []).append(e)
+    size, lasting = 0.0, 0.0
+    for family in families.values():
+        claimed = [at for at, e in enumerate(family) if e.claimed]
+        if claimed and min(e.se for e in family) > 0:
+            found = shrink(np.array([e.estimate for e in family]), np.array([e.se for e in family])).means()
+            size += sum(abs(family[at].estimate) for at in claimed)
+            lasting += sum(found[at] * np.sign(family[at].estimate) for at in claimed)
+    return lasting / size if size > 0 else None
+
+
+def _stays(e: Effect, fit: Mapping[tuple[str, str], float]) -> bool:
+    """Return whether an effect keeps its sign and half of its size in another fit."""
+    value = fit.get((e.kind, e.name), 0.0)
+    return value * e.estimate > 0 and abs(value) >= 0.5 * abs(e.estimate)
+
+
 def _checked(effects: list[Effect], analyses: Mapping[str, _Analysis], table: Table) -> list[Effect]:
     """Return the effects with what becomes of them in other fits: beside eval-likeness, in halves, by ranks."""
     made = []
@@ -365,8 +419,8 @@ def _checked(effects: list[Effect], analyses: Mapping[str, _Analysis], table: Ta
         fits = {how: analysis.refit(layout, score) for how, layout, score in analysis.others(table, claimed)}
         beside = fits.get(SIMILARITY, {})
         for e in own:
-            seen = [values[e.kind, e.name] for values in fits.values() if (e.kind, e.name) in values]
-            kept = sum(value * e.estimate > 0 and abs(value) >= 0.5 * abs(e.estimate) for value in seen)
+            seen = [fit for fit in fits.values() if (e.kind, e.name) in fit]
+            kept = sum(_stays(e, fit) for fit in seen)
             adjusted = beside.get((e.kind, e.name), float("nan"))
             few = not e.claimed
             made.append(replace(e, adjusted=adjusted, survives=0 if few else int(kept), refits=0 if few else len(seen)))

@@ -23,8 +23,8 @@ _UNITS = {
     "seed": ("seed sd", "σ повторов"),
     "residual": ("residual sd", "остаточной σ"),
     "mixed": ("seed or residual sd", "σ повторов или остаточной σ"),
-    "score": ("points of the score", "единиц оценки"),
-    "doubling": ("doublings of tokens", "удвоений числа токенов"),
+    "score": ("points of the score", "единицы оценки"),
+    "doubling": ("doublings of tokens", "удвоения числа токенов"),
     "none": ("units", "ед."),
 }
 _ORDERS = {
@@ -89,6 +89,8 @@ _FEATURES = {
     "second_person_share": ("second person", "второе лицо"),
     "semicolon_rate": ("semicolons and colons", "точки с запятой и двоеточия"),
     "sentence_variation": ("variation of sentence length", "разнообразие длины предложений"),
+    "set:diversity": ("variety of the books in a set", "разнообразие книг в наборе"),
+    "set:likeness": ("likeness of the books in a set", "сходство книг в наборе"),
     "speech_share": ("words of speaking", "слова о речи"),
     "third_person_share": ("third person", "третье лицо"),
     "time_share": ("words of time", "слова о времени"),

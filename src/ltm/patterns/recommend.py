@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from ltm.patterns.adaptive_shrinkage import Shrunk, shrink
 from ltm.patterns.gaps import HEAD
 from ltm.patterns.locale import LANGUAGES, Language, counted, number, rounded, term
 from ltm.patterns.surrogate import Surrogate
+from ltm.patterns.table import Ints
 from ltm.records import Book, Effect
 
 _DRAWS = 400
@@ -39,6 +41,8 @@ class Recommendation:
     best_tried: str  # variant_id of the best set that was trained
     n_rivals: int  # trained variants that cannot be told from the best
     unit: str  # of the predicted score: `seed`, `residual`, `mixed` or `score`
+    abilities: tuple[str, ...]  # whose mean is predicted
+    told: bool  # its books are better than average ones; `low` to `high` has the luck of a single set too
 
 
 def recommend(
@@ -64,15 +68,16 @@ def recommend(
         return None
     best = np.argsort(-surrogate.mean_B, kind="stable")[:size]
     chosen = sorted(surrogate.book_ids[i] for i in best)
-    mean, sd = (values * unit[1] for values in surrogate.predict([chosen]))
-    sure, unsure = _how_sure(surrogate, set(best.tolist()), size, seed)
+    alone = _alone(surrogate)
+    mean, sd = _predicted(surrogate, alone, best)
+    sure, unsure = _how_sure(surrogate, alone, set(best.tolist()), seed)
     by = set(surrogate.abilities)
     claimed = [e for e in effects if e.claimed and e.ability in by]
     return Recommendation(
         chosen,
-        float(mean[0]),
-        float(mean[0] - _Z90 * sd[0]),
-        float(mean[0] + _Z90 * sd[0]),
+        mean * unit[1],
+        (mean - _Z90 * sd) * unit[1],
+        (mean + _Z90 * sd) * unit[1],
         sure,
         unsure,
         _best_order(claimed),
@@ -81,16 +86,44 @@ def recommend(
         best_tried,
         n_rivals,
         unit[0],
+        surrogate.abilities,
+        bool(mean > _Z90 * np.sqrt(max(sd**2 - surrogate.rest_sd**2, 0.0))),
     )
 
 
-def _how_sure(surrogate: Surrogate, best: set[int], size: int, seed: int) -> tuple[list[str], list[str]]:
+def _alone(surrogate: Surrogate) -> Shrunk | None:
+    """Return what is believed of each book by itself; None where the study is too small for that."""
+    found = surrogate.alone()
+    return shrink(*found) if found is not None else None
+
+
+def _predicted(surrogate: Surrogate, alone: Shrunk | None, best: Ints) -> tuple[float, float]:
+    """Return (mean, standard deviation) of the score of the set of the best books above the average set.
+
+    A normal prior takes the effects of all books to be of one size: where one book is strong and the others do nothing,
+    it leaves the others' luck in, and the set that sums the luckiest is far too good to be true. So where each book
+    can be told by itself, a prior learned from them is put in its place.
+    """
+    if alone is None:
+        mean, sd = surrogate.predict([[surrogate.book_ids[i] for i in best]])
+        return float(mean[0]), float(sd[0])
+    weight = -surrogate.usual
+    weight[best] += surrogate.set_size / len(best)
+    return float(weight @ alone.means()), float(np.sqrt(weight**2 @ alone.variances() + surrogate.rest_sd**2))
+
+
+def _how_sure(surrogate: Surrogate, alone: Shrunk | None, best: set[int], seed: int) -> tuple[list[str], list[str]]:
     if len(surrogate.book_ids) > _LARGEST:
         return [], []
-    draws = surrogate.draws(_DRAWS, seed)
+    if alone is None:
+        draws = surrogate.draws(_DRAWS, seed)
+    else:
+        rng = np.random.default_rng([seed, 0x1DEA])
+        draws = alone.draws(_DRAWS, rng)
+        draws = draws + 1e-9 * float(np.ptp(draws)) * rng.standard_normal(draws.shape)  # equals in random order
     inside = np.zeros(len(surrogate.book_ids))
     for row in draws:
-        inside[np.argpartition(-row, size - 1)[:size]] += 1.0 / _DRAWS
+        inside[np.argpartition(-row, len(best) - 1)[: len(best)]] += 1.0 / _DRAWS
     sure = [surrogate.book_ids[i] for i in sorted(best) if inside[i] >= _SURE]
     unsure = [surrogate.book_ids[i] for i in range(len(inside)) if 1.0 - _SURE < inside[i] < _SURE]
     return sure, unsure
@@ -116,6 +149,7 @@ def as_plain(found: Recommendation | None, books: Mapping[str, Book]) -> dict[st
     values = asdict(found)
     for key in ("predicted", "low", "high"):
         values[key] = rounded(values[key])
+    values["abilities"] = list(found.abilities)
     values["titles"] = [books[b].title if b in books else b for b in found.book_ids]
     return {**values, "text": {language: _sentence(found, language) for language in LANGUAGES}}
 
@@ -123,15 +157,24 @@ def as_plain(found: Recommendation | None, books: Mapping[str, Book]) -> dict[st
 def _sentence(found: Recommendation, language: Language) -> str:
     mean, low, high = (number(v, language, sign=True) for v in (found.predicted, found.low, found.high))
     unit, n = term("unit", found.unit, language), len(found.book_ids)
+    by = ", ".join(term("ability", name, language) for name in found.abilities)
+    luck = found.told and found.low <= 0
     if language == "en":
-        first = f"Recommended: a set of {_books(n)}, predicted {mean} {unit} above the average set "
-        first += f"(90 % from {low} to {high})"
-        nothing = "; it cannot be told from an average set"
+        start = f"Recommended: a set of {_books(n)}, predicted"
+        if not found.told:
+            start = f"No set can be told from an average one: the best that is predicted, of {_books(n)}, is"
+        by = f"by {by}" if len(found.abilities) == 1 else f"by the mean of {by}"
+        first = f"{start} {mean} {unit} above the average set {by} (90 % from {low} to {high}"
+        first += "; by its own luck one such set may be no better than the average)." if luck else ")."
     else:
-        first = f"Рекомендуется набор из {counted(n, ('книги', 'книг', 'книг'))}: прогноз {mean} {unit} относительно "
-        first += f"среднего набора (90 % от {low} до {high})"
-        nothing = "; от среднего набора его не отличить"
-    parts = [first + (nothing if found.low <= 0 else "") + "."]
+        books = counted(n, ("книги", "книг", "книг"))
+        start = f"Рекомендуется набор из {books}, прогноз:"
+        if not found.told:
+            start = f"Ни один набор не отличить от среднего: лучший по прогнозу, из {books},"
+        by = f"по показателю: {by}" if len(found.abilities) == 1 else f"в среднем по показателям: {by}"
+        first = f"{start} {mean} {unit} относительно среднего набора ({by}; 90 % от {low} до {high}"
+        first += "; по собственной случайности один такой набор может оказаться не лучше среднего)." if luck else ")."
+    parts = [first]
     if found.sure or found.open:
         parts.append(_sure(len(found.sure), len(found.open), language))
     return " ".join([*parts, _order(found, language), _gaps(found, language), _rivals(found.n_rivals, language)])
@@ -148,7 +191,7 @@ def _sure(n_sure: int, n_open: int, language: Language) -> str:
             f"{n_sure} of its books {belong} to it with a probability of at least 90 %; "
             f"{_books(n_open)} could as well be in or out."
         )
-    return f"С вероятностью не ниже 90 % в нём нужны {n_sure} из его книг; могли бы и войти, и не войти: {n_open}."
+    return f"С вероятностью не ниже 90 % нужны в нём книги: {n_sure}; могли бы и войти, и не войти: {n_open}."
 
 
 def _order(found: Recommendation, language: Language) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ltm.errors import DataError
 from ltm.patterns import mixed
+from ltm.patterns.books import MIN_SIDE, book_contrasts
 from ltm.patterns.describe import describe
 from ltm.patterns.layout import Sparse, make_layout
 from ltm.patterns.ranking import open_rows, ranked_by
@@ -63,10 +64,37 @@ class Surrogate:
             DataError: a set holds a book that the fit does not know.
         """
         rows = self._rows(sets)
-        average = np.zeros(len(self.book_ids))
-        average[self._held] = self._solved.problem.factors.book_mean
+        average = self.usual
         mean = np.asarray(rows @ self.mean_B) - float(average @ self.mean_B)
         return mean, np.sqrt(np.maximum(self._variance(rows, average), 0.0))
+
+    def alone(self) -> tuple[Floats, Floats] | None:
+        """Return (estimate, standard error) of what each book brings by itself, each shape (B,), all others random.
+
+        None where some book is in too few sets for that, or there are fewer sets than books.
+        """
+        problem = self._solved.problem
+        holders, n_sets = problem.layout.holders, len(problem.root)
+        enough = holders.min() >= MIN_SIDE and (n_sets - holders).min() >= MIN_SIDE
+        if len(self._held) != len(self.book_ids) or len(self.book_ids) > n_sets or not enough:
+            return None
+        ratios = self._solved.ratios
+        total = sum(ratio for name, ratio in ratios.items() if name != mixed.REST)
+        plain = mixed.Problem(problem.layout, mixed.make_factors(problem.layout, {}), problem.score)
+        solved = mixed.Solved(plain, {mixed.BOOKS: total, mixed.REST: ratios.get(mixed.REST, 0.0)})
+        n = len(self.book_ids)
+        found = book_contrasts(solved, np.arange(n), 1, np.random.default_rng(0), float(n_sets))
+        if not (np.isfinite(found.estimate).all() and np.isfinite(found.se).all() and found.se.min() > 0):
+            return None
+        own = (n - 1) / n  # from "against the average other book" to the average of all
+        return found.estimate * own, found.se * own
+
+    @property
+    def usual(self) -> Floats:
+        """Return how much of a usual set each book is, shape (B,): its share of the sets."""
+        share = np.zeros(len(self.book_ids))
+        share[self._held] = self._solved.problem.factors.book_mean
+        return share
 
     def _rows(self, sets: Sequence[Sequence[str]]) -> Sparse:
         from scipy import sparse

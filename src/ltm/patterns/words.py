@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltm.patterns.describe import Kind
-from ltm.patterns.effects import KINDS, Estimated
+from ltm.patterns.effects import KINDS, Estimated, share_that_lasts
 from ltm.patterns.locale import (
     LANGUAGES,
     Language,
@@ -20,7 +20,7 @@ from ltm.patterns.locale import (
     units_compared,
 )
 from ltm.patterns.ranking import Ranking
-from ltm.patterns.sentences import VERSUS, head, sentence, sides
+from ltm.patterns.sentences import VERSUS, head, named_kinds, sentence, sides
 from ltm.patterns.table import SCORED, Ability, Table
 from ltm.records import Effect
 
@@ -76,8 +76,13 @@ def findings(effects: Sequence[Effect], abilities: Mapping[str, Ability]) -> lis
     ]
 
 
-def not_told_apart(effects: Sequence[Effect], abilities: Mapping[str, Ability]) -> list[dict[str, Any]]:
-    """Return, for every ability and kind, what the study could not tell apart."""
+def not_told_apart(
+    effects: Sequence[Effect], abilities: Mapping[str, Ability], through: Mapping[tuple[str, str], list[str]]
+) -> list[dict[str, Any]]:
+    """Return, for every ability and kind, what the study could not tell apart.
+
+    `through` has, by ability and feature, the titles of the books that alone made the feature stand out.
+    """
     found: list[dict[str, Any]] = []
     for name, facts in abilities.items():
         if facts.constant:
@@ -93,7 +98,20 @@ def not_told_apart(effects: Sequence[Effect], abilities: Mapping[str, Ability]) 
                 smallest = min(e.q for e in rest)
                 text = {language: _rest(name, kind, rest, group, language) for language in LANGUAGES}
                 found.append({"ability": name, "kind": kind, "n": len(rest), "q": rounded(smallest), "text": text})
+        for (ability, feature), titles in through.items():
+            if ability == name:
+                text = {language: _through(name, feature, titles, language) for language in LANGUAGES}
+                found.append({"ability": name, "kind": "feature", "n": 1, "q": None, "text": text})
     return found
+
+
+def _through(ability: str, feature: str, titles: Sequence[str], language: Language) -> str:
+    start, name = head(ability, language), term("feature", feature, language)
+    if language == "en":
+        books = ", ".join(f"“{title}”" for title in titles)
+        return f"{start}: “{name}” stands out only through books that do so by themselves ({books}); it is not claimed."
+    books = ", ".join(f"«{title}»" for title in titles)
+    return f"{start}: признак «{name}» выделяется только за счёт книг, которые сильны сами по себе ({books})."
 
 
 def _rest(name: str, kind: str, rest: Sequence[Effect], group: Sequence[Effect], language: Language) -> str:
@@ -144,14 +162,14 @@ def _not_measurable(facts: Ability) -> Text:
         "en": f"{head(facts.name, 'en')} could not be measured at this size ({facts.reason}): "
         "nothing is claimed about it.",
         "ru": f"{head(facts.name, 'ru')}: при этом размере модели способность не удалось измерить надёжно "
-        f"({_families_ru(facts.reason)}), поэтому о ней ничего не утверждается.",
+        f"{_families_ru(facts.reason)}, поэтому о ней ничего не утверждается.",
     }
 
 
 def _families_ru(reason: str) -> str:
-    """Return the families that an English reason names, or a plain word for any other reason."""
+    """Return the families that an English reason names, in brackets; no other reason is known in words here."""
     _, found, families = reason.partition("none of its families can be measured: ")
-    return f"не прошли проверку: {families}" if found else "слишком мало данных"
+    return f"(не прошли проверку: {families})" if found else "(проверка не пройдена)"
 
 
 def notes(table: Table, estimated: Estimated, ranking: Ranking, edited: str = "") -> list[dict[str, Any]]:
@@ -159,6 +177,8 @@ def notes(table: Table, estimated: Estimated, ranking: Ranking, edited: str = ""
     found: list[Text] = [_edited(edited)] if edited else []
     if any(name in table.abilities for name in SCORED):  # scores from elsewhere may be of a user's own abilities alone
         found += [{lang: _missing(name, lang) for lang in LANGUAGES} for name in SCORED if name not in table.abilities]
+    share = share_that_lasts(estimated.effects)
+    found += [_picked(share)] if share is not None else []
     reasons: dict[tuple[str, str], list[str]] = {}
     for (name, kind), reason in estimated.skipped.items():
         if reason in _WHY_SKIPPED:
@@ -179,6 +199,16 @@ def notes(table: Table, estimated: Estimated, ranking: Ranking, edited: str = ""
     ]
     found.append(_ranking_note(ranking))
     return [{"text": text} for text in found]
+
+
+def _picked(share: float) -> Text:
+    percent = f"{100 * min(1.0, max(0.0, share)):.0f} %"
+    return {
+        "en": "What was found was picked for standing out, so that sizes and intervals are too good on average: about "
+        f"{percent} of the sizes is expected to be there in a new study.",
+        "ru": "Найденное отобрано потому, что выделялось, поэтому размеры и интервалы в среднем слишком хороши: "
+        f"в новом исследовании от размеров ожидается около {percent}.",
+    }
 
 
 def _edited(reason: str) -> Text:
@@ -291,6 +321,10 @@ def _kind(found: Kind, language: Language) -> str:
 
 
 _MOST_SENTENCES = 20
+_NOTHING = {
+    "en": "Nothing: no book, feature, order, gap or combination stands out from chance.",
+    "ru": "Ничего: ни одна книга, признак, порядок, пропуск или сочетание не выделяется на фоне случайности.",
+}
 _HEADINGS = {
     "findings": ("what was found", "что найдено"),
     "kinds": ("kinds of books that are known by a number", "виды книг, известные по номеру"),
@@ -307,6 +341,11 @@ def report_lines(value: Mapping[str, Any], language: Language) -> list[str]:
     lines: list[str] = []
     for key, headings in _HEADINGS.items():
         part = value.get(key)
+        if key == "findings" and not part and value.get("not_told_apart"):
+            part = [{"text": _NOTHING}]
+        if key == "kinds":  # only those that a finding names
+            named = {name for found in value.get("findings", ()) for name in named_kinds(found["name"])}
+            part = [row for row in part or () if row["name"] in named]
         if not part:
             continue
         rows = list(part.values()) if key == "emergence" else [part] if isinstance(part, dict) else list(part)

@@ -20,6 +20,7 @@ from ltm.forecast import formulas, machine_work
 from ltm.forecast.case import PRECISIONS, Case, case_columns
 from ltm.forecast.constants import constants
 from ltm.forecast.machine import load_machine, margin
+from ltm.model.chunk import chunk_rows
 from ltm.model.sizes import ModelConfig
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ _UNCALIBRATED_SPREAD = 1.7
 _PRECISION = {"float32": "fp32", "tf32": "tf32", "float16": "fp16", "bfloat16": "bf16"}
 _ATTENTIONS = {"flash": 1.0, "flex": 3.0}
 _AVERAGED_BYTES = 4  # of each parameter's running mean, which the formulas of other people's programs do not have
-_GPU_LOSS_BYTES = 3 * 4 * (1 << 25)  # a chunk of logits, its softmax and its gradient: the output layer is never whole
+_LOSS_BYTES_PER_LOGIT = 3 * 4  # the logit, its softmax and its gradient, of one chunk: the output layer is never whole
 _MESSAGES = (  # of RuntimeErrors that mean no memory and nothing else
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
@@ -149,7 +150,8 @@ def _gpu_bytes(config: ModelConfig, micro_tokens: int, dtype: str, checkpointing
     )  # fmt: skip
     columns, k = case_columns([case]), constants()
     parts = {name: float(value.max()) for name, value in formulas.memory_bytes(columns, None, k).items()}
-    spared = max(0.0, parts["logits"] - _GPU_LOSS_BYTES)
+    chunk = chunk_rows(config.vocab_size, "cuda") * config.vocab_size
+    spared = max(0.0, parts["logits"] - _LOSS_BYTES_PER_LOGIT * chunk)
     high = math.exp(k.memory_spread_more * k.memory_spread_base)
     return (parts["total"] - spared + _AVERAGED_BYTES * config.n_params) * high
 

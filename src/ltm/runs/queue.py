@@ -32,7 +32,7 @@ __all__ = ["HEARTBEAT_SECONDS", "Job", "Recipe", "beat", "read_run"]
 
 STATES = ("waiting", "running", "complete", "failed", "lost", "stopped")
 FAILED, ENDED = "failed.json", "stopped.json"
-VERSION = 3  # of the training code and the stream: a change that alters what comes out makes new run ids
+VERSION = 4  # of the training code and the stream: a change that alters what comes out makes new run ids
 
 
 @dataclass(frozen=True)

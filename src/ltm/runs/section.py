@@ -181,7 +181,10 @@ class RunsSection(Section):
     @model_validator(mode="after")
     def _fits(self) -> RunsSection:
         if self.schedule == "wsd" and self.warmup_share + self.decay_share > 1:
-            raise ValueError("warmup_share and decay_share leave no room: together they are above 1")
+            room = round(1 - self.warmup_share, 6)
+            raise ValueError(
+                f"warmup_share and decay_share leave no room: together they are above 1; nearest: decay_share {room:g}"
+            )
         if self.engine == "native" and (self.method != "full" or self.parallel != "none"):
             raise ValueError("method and parallel are for engine hf; native trains all weights in one process")
         if (self.parallel == "none") != (self.processes_per_run == 1):

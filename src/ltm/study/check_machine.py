@@ -43,7 +43,7 @@ def _device(settings: StudySettings, notes: Notes) -> str | None:
     try:
         return hardware.pick_device(runs)
     except InputError as error:
-        notes.problem("runs.device", f"{error.message} ({error.hint})")
+        notes.problem("runs.device", f"{error.message.removeprefix('runs.device ')}; nearest: auto")
         return None
 
 
