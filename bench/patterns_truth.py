@@ -214,13 +214,13 @@ def ideal(n: int, first: int) -> None:
     for name, truth in truths.items():
         rows = [of_recommended(truth(np.random.default_rng(seed)), seed) for seed in range(first, first + 2 * n)]
         made = np.array([row for row in rows if row is not None])
-        held, predicted, worth, sure, told = made.mean(axis=0)
+        held, predicted, worth, sure, above = made.mean(axis=0)
         print(f"ideal set, {name:<18} range holds {held:.2f}; predicted {predicted:.2f}, worth {worth:.2f}; ", end="")
-        print(f"books called sure {sure:.1f}; told from an average set {told:.2f} ({len(made)} of {len(rows)} studies)")
+        print(f"books called sure {sure:.1f}; range above zero {above:.2f} ({len(made)} of {len(rows)} studies)")
 
 
 def of_recommended(effects: dict[int, float], seed: int) -> tuple[float, ...] | None:
-    """Return whether the range of one study's recommended set holds its worth, and what was said; None = no set."""
+    """Return whether the range of one study's best set holds its worth, and what was said; None = no set."""
     rows = simulate(Planted(40, 20, n_single=60, n_seeds=10, n_order=16, n_gaps=16, book_effects=effects), seed)
     table = make_table(rows)
     found = recommend(fit(table, rows.books), [], "", 0, seed)
@@ -229,7 +229,7 @@ def of_recommended(effects: dict[int, float], seed: int) -> tuple[float, ...] | 
     own = np.array([effects.get(i, 0.0) for i in range(40)]) / table.abilities["linking"].unit_sd
     chosen = [sorted(rows.books).index(b) for b in found.book_ids]
     worth = float(own[chosen].sum() - own.mean() * len(chosen))
-    return found.low <= worth <= found.high, found.predicted, worth, len(found.sure), found.told
+    return found.low <= worth <= found.high, found.predicted, worth, len(found.sure), found.low > 0
 
 
 def campaigns(n: int, first: int) -> None:

@@ -91,7 +91,7 @@ def test_jsonl_and_csv_say_the_same(tmp_path):
         ("{contexts: [a, a], continuations: [b, b], rule: pair}", "two cells that are the same text"),
         ("{contexts: [a, a], continuations: [b, c], rule: pear}", "`rule` must be one of"),
         ("{context: a, answers: []}", "at least one of `answers`"),
-        ("just text", "valid dictionary"),
+        ("just text", "must be a mapping (context: ..., options: ...)"),
     ],
 )
 def test_a_wrong_item_is_told_with_its_place(tmp_path, item, words):
@@ -132,6 +132,7 @@ def test_own_items_stand_beside_the_built_ones_and_damaged_ones_write_nothing(tm
     for bank in "ab":
         families = [item.family for item in read_bank(work, bank)]
         assert {name: families.count(name) for name in families} == {"T2": 6, "riddles": 4}
+        assert next(item.source for item in read_bank(work, bank) if item.source) == "mine.yaml:5:9"  # no machine path
     assert stage.report(work)["banks"]["a"]["families"]["riddles"]["items"] == 4
     before = {path: path.read_bytes() for path in work.path("evalset").iterdir()}
     marks = sources(section)

@@ -47,9 +47,11 @@ def rows(seed: int, n_rows: int = 2, n_tokens: int = 201):
     return tuple(torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))
 
 
+@pytest.mark.parametrize("masked", [False, True])  # True: as on a GPU and under a compiler
 @pytest.mark.parametrize("window", [0, 1, 7])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_place_gathers_from_its_own_branch_alone(seed, window):
+def test_a_place_gathers_from_its_own_branch_alone(seed, window, masked, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: masked)
     depth_BT, end_BT, sees_BTT = rows(seed)
     B, T = depth_BT.shape
     torch.manual_seed(seed)
@@ -60,6 +62,7 @@ def test_a_place_gathers_from_its_own_branch_alone(seed, window):
     weights_BHTT = scores_BHTT.masked_fill(~sees_BTT[:, None], float("-inf")).softmax(-1)
     expected = torch.einsum("bhqs,bshc->bqhc", weights_BHTT, v_BTKC.repeat_interleave(2, 2))
     seen = Branches(depth_BT, end_BT).seen(window, torch.float64)
+    assert isinstance(seen, torch.Tensor) == masked
     assert torch.allclose(attend_seen(q_BTHC, k_BTKC, v_BTKC, 0.3, seen), expected, rtol=1e-12, atol=1e-12)
     wanted_P = torch.tensor([3, 64, 65, 66, 200, 201, 400, 401])  # the stretch from 128 has none
     found = attend_seen(q_BTHC, k_BTKC, v_BTKC, 0.3, seen, wanted_P)

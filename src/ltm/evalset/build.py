@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from pathlib import PurePath
 
 import numpy as np
 
@@ -313,7 +314,7 @@ def _own(shop: Workshop, own: Sequence[OwnDraft]) -> tuple[list[Item], dict[str,
             Item(
                 f"{draft.family}-{shop.bank}-{fingerprint(content, 12)}", shop.bank, draft.ability, draft.family,
                 draft.language, draft.cluster, draft.rule, draft.contexts, draft.continuations, draft.gold,
-                level=draft.level, source=draft.source,
+                level=draft.level, source=_without_folder(draft.source),
             )
         )  # fmt: skip
         tally.wanted += 1
@@ -323,6 +324,11 @@ def _own(shop: Workshop, own: Sequence[OwnDraft]) -> tuple[list[Item], dict[str,
     for family, tally in tallies.items():
         tally.clusters = len({item.cluster for item in items if item.family == family})
     return items, tallies
+
+
+def _without_folder(source: str) -> str:
+    """Return a place without the folder of this machine: a bank is the same bytes wherever its eval file lies."""
+    return PurePath(source).name if PurePath(source).is_absolute() else source
 
 
 def _halves(own: Sequence[OwnDraft]) -> dict[str, Collection[str]]:

@@ -20,7 +20,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ltm.config import Document, Section, read_yaml, validate
 from ltm.errors import ConfigError, LtmError
-from ltm.evalset.own import Ability, OwnDraft, Problems, Row, cells, check_options, read_rows
+from ltm.evalset.own import Ability, OwnDraft, cells, check_options
+from ltm.evalset.rows import Problems, Row, read_rows
 
 _FEWSHOT_SEED = 1234  # of lm-evaluation-harness
 _LOADERS = ("json", "csv", "parquet")

@@ -16,7 +16,8 @@ import numpy as np
 
 from ltm.evalset.evalfile import Family
 from ltm.evalset.language import packaged
-from ltm.evalset.passages import Draft, EvalBook, Sizes
+from ltm.evalset.passages import Draft, EvalBook, Sizes, name_stem
+from ltm.evalset.sentences import is_heading_like
 
 _NAME = re.compile(r"[^\W\d_]{3,}")
 _TRIES = 40  # places looked at for the distractors of one item
@@ -25,11 +26,8 @@ _MARK = "\n\n* * *"
 _JOINT = f"{_MARK}\n\n"  # five tokens or more: who counts five in a row sees no scene from the other
 _LONGER = 1.15  # a broken passage may be so much longer than the true one, or shorter
 _WORD = re.compile(r"\w+")
-_HEADINGS = 6  # sentences at most between the mark of a chapter and its text
-_HEADING_WORDS = 14
-_NUMBERED = re.compile(r"(?:chapter|глава|part|часть|book|книга|[ivxlcхі]+|\d+)\b[^a-zа-яё]{0,3}", re.IGNORECASE)
+_HEADINGS = 12  # sentences at most between the mark of a chapter and its text
 _CASE_ENDS = ("ом", "ем", "ём", "ой", "ей", "ым", "им", "ам", "ям", "ах", "ях")
-_SAME_STEM = 4  # letters; Simon and Simons, or a Russian name in two cases, are not two names
 _MAX_ODDS = 2  # a name said more often than this many times every distractor would be an answer by its frequency
 
 
@@ -102,13 +100,15 @@ def name_recall(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Gen
         if any(abs(start - other) < 3 * sizes.context for other in taken):  # about half a context in characters
             continue
         begin = _context_start(book, start, sizes.context)
-        if begin is None or book.text[start - 1] != " ":
+        if begin is None or book.text[start - 1] != " " or book.belongs_to_the_word_before(start):
             continue
         inside = found[bisect.bisect_left(offsets, begin) : index]
         recent = {_stem(other) for offset, other in inside if len(book.text[offset:start].split()) <= sizes.gap}
         if _stem(name) in recent or all(other != name for _, other in inside):
             continue
-        picked = _rivals(name, [other for _, other in inside], recent, family.options - 1, rng, declined)
+        own = book.namesakes(_stem(name))  # Arina, Ivanovna: who is called by both is one person
+        named = [other for _, other in inside if other == name or _stem(other) not in own]
+        picked = _rivals(name, named, recent, family.options - 1, rng, declined)
         if not picked:
             continue
         options, gold = _shuffled([name, *picked], rng)
@@ -166,9 +166,8 @@ def _shuffled(options: list[str], rng: np.random.Generator) -> tuple[list[str], 
 
 
 def _crosses(book: EvalBook, first: int, last: int) -> bool:
-    """Say whether a chapter ends between two sentences, `last` excluded."""
-    place = bisect.bisect_right(book.chapters, first)
-    return place < len(book.chapters) and book.chapters[place] < last
+    """Say whether a chapter, or sound text, ends between two sentences, `last` excluded."""
+    return book.bound_after(first) < last
 
 
 def _like(
@@ -240,7 +239,7 @@ def _openings(book: EvalBook, n_words: int) -> list[tuple[int, str]]:
     found = []
     for chapter in book.chapters:
         for sentence in range(chapter, min(chapter + _HEADINGS, len(book.starts))):
-            if not _is_heading(book, sentence):
+            if book.opens[sentence] and not _is_heading(book, sentence):
                 text = book.exact(sentence, n_words)
                 if text is not None:
                     found.append((chapter, text))
@@ -249,28 +248,28 @@ def _openings(book: EvalBook, n_words: int) -> list[tuple[int, str]]:
 
 
 def _is_heading(book: EvalBook, sentence: int) -> bool:
-    """Say whether a sentence is a heading: short, without the mark that ends a sentence, or all in capitals."""
-    text = book.text[book.starts[sentence] : book.ends[sentence]]
-    letters = [char for char in text if char.isalpha()]
-    bare = text.rstrip("\"'”’»)*_ ")
-    unmarked = not bare.endswith((".", "!", "?", "…", ",", ";", ":", "-", "—")) or _NUMBERED.match(text) is not None
-    return book.words[sentence] <= _HEADING_WORDS and (
-        unmarked or not letters or sum(char.isupper() for char in letters) > 0.6 * len(letters)
-    )
+    return is_heading_like(book.text[book.starts[sentence] : book.ends[sentence]])
 
 
 def _chapter_close(book: EvalBook, chapter: int, n_words: int) -> str | None:
-    """Return the last whole sentences before a chapter."""
-    first, total = chapter, 0
-    while first > 0 and total + book.words[first - 1] <= n_words:
+    """Return the last whole sentences before a chapter; the next one's heading and notes are left out."""
+    last = chapter
+    while last > max(0, chapter - _HEADINGS) and not book.closes[last - 1]:
+        last -= 1
+    first, total = last, 0
+    while (
+        first > 0
+        and total + book.words[first - 1] <= n_words
+        and (first == last or book.bound_after(first - 1) > first)
+    ):
         first -= 1
         total += book.words[first]
-    while first < chapter and not book.opens[first]:
+    while first < last and not book.opens[first]:
         total -= book.words[first]
         first += 1
     if total < 0.6 * n_words:
         return None
-    return book.text[book.starts[first] : book.ends[chapter - 1]]
+    return book.text[book.starts[first] : book.ends[last - 1]]
 
 
 def _capitals(text: str) -> list[str]:
@@ -279,14 +278,17 @@ def _capitals(text: str) -> list[str]:
 
 def _context_start(book: EvalBook, end: int, n_words: int) -> int | None:
     """Return the first sentence start that leaves at most `n_words` words before `end`."""
-    index = bisect.bisect_right(book.starts, end) - 1
+    here = index = bisect.bisect_right(book.starts, end) - 1
     total = len(book.text[book.starts[index] : end].split())
     if total > n_words:
         return None
-    while index > 0 and total + book.words[index - 1] <= n_words:
+    while index > 0 and total + book.words[index - 1] <= n_words and book.bound_after(index - 1) > here:
         index -= 1
         total += book.words[index]
-    return book.starts[index] if total >= 0.6 * n_words else None
+    while index < here and not book.opens[index]:
+        total -= book.words[index]
+        index += 1
+    return book.starts[index] if book.opens[index] and total >= 0.6 * n_words else None
 
 
 def _rivals(
@@ -327,4 +329,4 @@ def _other_names(name: str, names: list[str]) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    return name[:_SAME_STEM].lower()
+    return name_stem(name)

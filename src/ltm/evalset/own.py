@@ -7,9 +7,7 @@ Every wrong item is told with the file, the line and its name; nothing is guesse
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +17,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from ltm.config import Document, Section
-from ltm.errors import ConfigError
+from ltm.evalset.rows import MOST_PROBLEMS, Problems, Row, read_rows, shown
 from ltm.records import ABILITIES, FLUENCY
 
-HINT = "mend the items at these places; docs/evalset.md shows how items of your own are written"
 Bank = Literal["both", "split"]
 _CELLS = {"choice": 2, "pair": 2, "contrast": 4, "gain": 3, "synergy": 8, "bits_per_byte": 1, "adapt": 2}  # at least
 Text = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
@@ -38,6 +35,12 @@ def _no_slip(ability: str) -> str:
     return ability
 
 
+def _place_or_text(value: Any) -> Any:
+    if value is None or type(value) is int or isinstance(value, str):
+        return value
+    raise ValueError(f"must be a place, a letter or the text of an option, not {shown(value)}")
+
+
 Ability = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_no_slip)]
 
 
@@ -50,7 +53,7 @@ class OwnItem(Section):
     """What the model reads first."""
     options: list[Text] | None = None
     """Continuations to choose from."""
-    answer: int | str | None = None
+    answer: Annotated[int | str | None, BeforeValidator(_place_or_text)] = None
     """The right option: its place from 0, or its text, or its letter (A, B, ...)."""
     text: str | None = None
     """A text to be predicted after the context, in place of options."""
@@ -125,34 +128,6 @@ class OwnDraft:
     source: str
 
 
-@dataclass(frozen=True)
-class Row:
-    """One record of a file: its place and what stands there."""
-
-    where: str
-    value: Any
-
-
-class Problems:
-    """Problems in the order in which they were found."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def add(self, where: str, text: str) -> None:
-        """Note one."""
-        self.lines.append(f"{where}: {text}")
-
-    def raise_any(self) -> None:
-        """Raise all that were noted.
-
-        Raises:
-            ConfigError: there was at least one.
-        """
-        if self.lines:
-            raise ConfigError(self.lines, HINT)
-
-
 def drafts(sets: Sequence[OwnItems | None], document: Document, problems: Problems) -> list[OwnDraft]:
     """Return the items of all sets; what is wrong is noted.
 
@@ -165,7 +140,7 @@ def drafts(sets: Sequence[OwnItems | None], document: Document, problems: Proble
     for index, own in enumerate(sets):
         if own is None:
             continue
-        key = ("items", index)
+        key, before = ("items", index), len(problems.lines)
         if own.file is None:
             rows: list[Row] = [
                 Row(document.where((*key, "items", place)), value) for place, value in enumerate(own.items or [])
@@ -173,26 +148,10 @@ def drafts(sets: Sequence[OwnItems | None], document: Document, problems: Proble
         else:
             path = Path(document.path).parent / own.file
             rows = [_gathered(row) for row in read_rows(path, own.file, document.where((*key, "file")), problems)]
-        if not rows and not problems.lines:
-            problems.add(document.where(key), f"the set {own.name} holds no item")
+        if not rows and len(problems.lines) == before:
+            problems.add(document.where(key), f"the set {own.name} holds no item: {own.file or '`items`'} is empty")
         found += _set(own, rows, problems)
     return found
-
-
-def read_rows(path: Path, name: str, named_at: str, problems: Problems, kind: str = "") -> Iterator[Row]:
-    """Yield the records of a JSONL, JSON or CSV file with `file:line`; `kind` stands in for the file's suffix."""
-    text = _text(path, name, named_at, problems)
-    if text is None:
-        return
-    suffix = kind if kind and path.suffix.lower() != ".tsv" else path.suffix.lower()
-    if suffix in (".jsonl", ".ndjson"):
-        yield from _jsonl(text, name, problems)
-    elif suffix == ".json":
-        yield from _json(text, name, problems)
-    elif suffix in (".csv", ".tsv"):
-        yield from _csv(text, name, "\t" if suffix == ".tsv" else ",", problems)
-    else:
-        problems.add(named_at, f"{name}: items are read from .jsonl, .json, .csv and .tsv files")
 
 
 def cells(context: str, options: list[str], delimiter: str = " ") -> tuple[str, list[str]]:
@@ -249,7 +208,11 @@ def _set(own: OwnItems, rows: list[Row], problems: Problems) -> list[OwnDraft]:
     seen: dict[str, str] = {}
     asked: dict[str, str] = {}
     found = []
+    before = len(problems.lines)
     for place, row in enumerate(rows):
+        if len(problems.lines) - before >= MOST_PROBLEMS:
+            problems.add(row.where, f"and so on: the other items of the set {own.name} were not looked at")
+            break
         try:
             item = OwnItem.model_validate(row.value)
             name = str(item.id) if item.id is not None else f"{own.name}[{place}]"
@@ -276,6 +239,8 @@ def _set(own: OwnItems, rows: list[Row], problems: Problems) -> list[OwnDraft]:
 
 def _draft(own: OwnItems, item: OwnItem, name: str, where: str) -> OwnDraft:
     rule, contexts, continuations, gold = _as_cells(item)
+    if any("\ud800" <= char <= "\udfff" for text in (name, *contexts, *continuations) for char in text):
+        raise ValueError("holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")
     if rule == "generate":
         gold = own.min_parameters
     ability = own.ability or own.name.lower().replace("-", "_").replace(".", "_")
@@ -326,76 +291,17 @@ def explained(error: ValidationError, model: type[Section]) -> Iterator[str]:
     """Yield the problems of a record in words."""
     for detail in error.errors(include_url=False):
         key = ".".join(str(part) for part in detail["loc"])
+        words = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(detail["loc"][-1]), list(model.model_fields), n=1, cutoff=0.5)
             advice = f"; did you mean `{near[0]}`?" if near else f"; known here: {', '.join(model.model_fields)}"
             yield f"has the unknown key `{key}`{advice}"
+        elif detail["type"] == "model_type":
+            yield f"must be a mapping (context: ..., options: ...), not {shown(detail['input'])}"
         elif key:
-            yield f"`{key}`: {detail['msg'].removeprefix('Value error, ')}, not {detail['input']!r}"
+            yield f"`{key}`: {words}" + ("" if ", not " in words else f", not {shown(detail['input'])}")
         else:
-            yield detail["msg"].removeprefix("Value error, ")
-
-
-def _text(path: Path, name: str, named_at: str, problems: Problems) -> str | None:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        problems.add(named_at, f"cannot read {name}: {error.strerror}")
-        return None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        problems.add(f"{name}:{line}", f"not UTF-8 text (byte {error.start}); save the file as UTF-8")
-        return None
-
-
-def _jsonl(text: str, name: str, problems: Problems) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield Row(f"{name}:{number}", json.loads(line))
-        except json.JSONDecodeError as error:
-            problems.add(f"{name}:{number}:{error.colno}", f"not JSON: {error.msg}")
-
-
-def _json(text: str, name: str, problems: Problems) -> Iterator[Row]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        if _is_json(text.lstrip().partition("\n")[0]):  # JSON lines under another name, as the harness takes them
-            yield from _jsonl(text, name, problems)
-        else:
-            problems.add(f"{name}:{error.lineno}:{error.colno}", f"not JSON: {error.msg}")
-        return
-    if not isinstance(value, list):
-        value = [value]
-    for place, row in enumerate(value):
-        yield Row(f"{name}[{place}]", row)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError:
-        return False
-    return True
-
-
-def _csv(text: str, name: str, delimiter: str, problems: Problems) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        line = reader.line_num + 1
-        for values in reader:
-            if len(values) != len(header) and any(values):
-                problems.add(f"{name}:{line}", f"has {len(values)} columns, the heading {len(header)}")
-            elif any(values):
-                yield Row(f"{name}:{line}", dict(zip(header, values, strict=True)))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        problems.add(f"{name}:{reader.line_num}", f"not CSV: {error}")
+            yield words
 
 
 def _gathered(row: Row) -> Row:

@@ -18,20 +18,29 @@ import numpy as np
 
 from ltm.evalset.evalfile import Family
 from ltm.evalset.language import Language, packaged
+from ltm.evalset.sentences import sentences
 from ltm.records import Book
 
-_END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s+|\n\s*\n\s*")
-_ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Messrs|Mme|Mlle|Rev|Hon|vs|г|гг|св|им|т|д|п|[A-ZА-ЯЁ]))\.\s+$")
-_SPEAKER = re.compile(r"(?:\A|(?<=\n))[A-ZА-ЯЁ][\w'’-]*(?: [A-ZА-ЯЁ][\w'’-]*)?\.(?=\s)")  # FACE. What news?
-_MIN_SPEECHES = 8  # a name that opens so many paragraphs, and is followed by a point, is a speaker's
-_CONTINUES = re.compile(r"(?:[-—–]+ ?)?[^\W\d_A-ZА-ЯЁ]")  # "Who?" said he.
-_SOFT = ",;:"
-_SOFT_END = re.compile(r"[;:]\s+")
 _WORD = re.compile(r"\S+")
 _CAPITAL = re.compile(r"\b[A-ZÀ-ÖØ-ÞА-ЯЁ][^\W\d_]{2,}")
-_TITLES = {"Mrs", "Miss", "Messrs", "Sir", "Lord", "Lady", "Madame", "Monsieur"}  # they name nobody in particular
-_LONGEST_NAME = 40  # letters of a speaker
-_LONG_WORDS = 30  # a sentence longer than this may also be cut after a semicolon or colon
+_CAPITAL_BEFORE = re.compile(r"\b[A-ZÀ-ÖØ-ÞА-ЯЁ][\w’'-]* \Z")
+_TITLES = {
+    "Mrs",
+    "Miss",
+    "Messrs",
+    "Sir",
+    "Lord",
+    "Lady",
+    "Madame",
+    "Monsieur",
+    "Mon",
+    "Mons",
+    "Mme",
+    "Mlle",
+    "Mademoiselle",
+}  # they name nobody in particular
+_SAME_PERSON = re.compile(r" (?:[A-ZА-ЯЁ][\w’']*\.? ){0,2}")  # what stands between two names of one person
+_SAME_STEM = 4  # letters
 _FULL = 2 / 3  # a piece with fewer of the wanted words is too short
 _MAX_CHARS = 600_000  # of one book: a bank takes a few dozen items from each
 _MIN_CHAPTER_WORDS = 400  # chapters shorter than this on average are no bounds for scenes
@@ -83,7 +92,8 @@ class Sizes:
 class EvalBook:
     """A held-out book as sentences: `starts[i]:ends[i]` are offsets into `text`, `words[i]` counts its words.
 
-    Long sentences are in pieces; `opens[i]` says whether a sentence begins at i, and not a later piece of one.
+    Long sentences are in pieces. `opens[i]` says whether a passage may begin with sentence i, `closes[i]` whether one
+    may end with it; see `ltm.evalset.sentences`.
     """
 
     book: Book
@@ -92,7 +102,9 @@ class EvalBook:
     ends: list[int] = field(default_factory=list)
     words: list[int] = field(default_factory=list)
     opens: list[bool] = field(default_factory=list)
-    chapters: list[int] = field(default_factory=list)  # sentence index where a chapter ends, ascending
+    closes: list[bool] = field(default_factory=list)
+    chapters: list[int] = field(default_factory=list)  # sentence index where a chapter begins, ascending
+    bounds: list[int] = field(default_factory=list)  # sentence index that no piece crosses, ascending
     _places: dict[frozenset[str], list[int]] = field(default_factory=dict)
 
     @classmethod
@@ -101,17 +113,18 @@ class EvalBook:
         low = max(int(len(text) * 0.02), (len(text) - _MAX_CHARS) // 2)  # title pages say nothing about linking
         high = min(len(text), low + _MAX_CHARS)
         self = cls(book, text)
-        whole = _sentences(text, low, high)
-        before = next(whole, (0, 0))[1] if low > 0 else 0  # the first begins in the middle of a sentence
-        for start, end in whole:
-            self.opens.append(not before or text[before - 1] not in _SOFT)
-            before = end
-            self.starts.append(start)
-            self.ends.append(end)
-            self.words.append(len(text[start:end].split()))
+        walls = []
+        for index, found in enumerate(sentences(text, low, high, _titles(book))):
+            self.starts.append(found.start)
+            self.ends.append(found.end)
+            self.words.append(len(text[found.start : found.end].split()))
+            self.opens.append(found.opens)
+            self.closes.append(found.closes)
+            walls += [index] * (found.fenced or not found.sound) + [index + 1] * (not found.sound)
         n_words, n_chapters = sum(self.words), max(1, len(book.chapter_starts))
         if n_words / n_chapters >= _MIN_CHAPTER_WORDS:
             self.chapters = [bisect.bisect_left(self.starts, offset) for offset in book.chapter_starts[1:]]
+        self.bounds = sorted({*walls, *self.chapters})
         return self
 
     @cached_property
@@ -146,16 +159,38 @@ class EvalBook:
         names = {word for word in names - _TITLES if word.lower() not in no_names and not set(word) <= set("IVXLCDM")}
         return [(start, word) for start, word in spans if word in names]
 
+    @cached_property
+    def _called(self) -> dict[str, set[str]]:
+        """Return, for the beginning of each name, the beginnings of those that stand next to it somewhere."""
+        found: dict[str, set[str]] = {}
+        for (start, one), (after, two) in pairwise(self.names):
+            if _SAME_PERSON.fullmatch(self.text, start + len(one), after):
+                found.setdefault(name_stem(one), set()).add(name_stem(two))
+                found.setdefault(name_stem(two), set()).add(name_stem(one))
+        return found
+
+    def namesakes(self, stem: str) -> set[str]:
+        """Return the beginnings of names that may be the same person's: Ivanovna and Petrova of Arina."""
+        return self._called.get(stem, set()) - {stem}
+
+    def belongs_to_the_word_before(self, start: int) -> bool:
+        """Say whether a name follows a capitalised word inside a sentence: who it is has been said by then.
+
+        Mr. and the like do not count; Lord, and New before Jersey, do.
+        """
+        before = _CAPITAL_BEFORE.search(self.text, max(0, start - 40), start)
+        return before is not None and _mid_sentence(self.text, before.start())
+
     def span(self, first: int, n_words: int) -> Span | None:
         """Return whole sentences from `first` with at most `n_words` and at least two thirds of that."""
         if first >= len(self.starts) or not self.opens[first]:
             return None
-        stop = self._chapter_end(first)
+        stop = self.bound_after(first)
         total, index, best = 0, first, first
         while index < stop and total + self.words[index] <= n_words:
             total += self.words[index]
             index += 1
-            if total >= _FULL * n_words and (index == len(self.starts) or self.opens[index]):
+            if total >= _FULL * n_words and self.closes[index - 1]:
                 best = index
         return Span(self.starts[first], self.ends[best - 1], best) if best > first else None
 
@@ -166,7 +201,7 @@ class EvalBook:
         """
         if first >= len(self.starts) or not self.opens[first]:
             return None
-        stop = self.ends[self._chapter_end(first) - 1]
+        stop = self.ends[self.bound_after(first) - 1]
         words = islice(_WORD.finditer(self.text, self.starts[first], stop), n_words)
         bounds = [match.span() for match in words]
         return self.text[bounds[0][0] : bounds[-1][1]] if len(bounds) == n_words else None
@@ -178,7 +213,8 @@ class EvalBook:
     def breaks(self, span: Span) -> list[int]:
         """Return the places inside a span, from its beginning, between one sentence and the next."""
         first = bisect.bisect_left(self.starts, span.start)
-        return [self.ends[i] - span.start for i in range(first, span.next_sentence - 1) if self.opens[i + 1]]
+        inside = range(first, span.next_sentence - 1)
+        return [self.ends[i] - span.start for i in inside if self.closes[i] and self.opens[i + 1]]
 
     def tiles(self, n_words: int, rng: np.random.Generator) -> Iterator[int]:
         """Yield first sentences of pieces of `n_words` in random order.
@@ -195,42 +231,22 @@ class EvalBook:
             for position in rng.permutation(len(firsts)):
                 yield firsts[position]
 
-    def _chapter_end(self, first: int) -> int:
-        place = bisect.bisect_right(self.chapters, first)
-        return self.chapters[place] if place < len(self.chapters) else len(self.starts)
+    def bound_after(self, first: int) -> int:
+        """Return the end of what a piece that begins with a sentence may hold: a chapter's, or that of sound text."""
+        place = bisect.bisect_right(self.bounds, first)
+        return self.bounds[place] if place < len(self.bounds) else len(self.starts)
+
+
+def _titles(book: Book) -> set[str]:
+    """Return the lines that name the book or its author, in small letters."""
+    return {line for name in (book.author, book.title) if (line := name.lower().strip(" ."))}
+
+
+def name_stem(name: str) -> str:
+    """Return the beginning of a name: Simon and Simons, or a Russian name in two cases, are not two names."""
+    return name[:_SAME_STEM].lower()
 
 
 def _mid_sentence(text: str, start: int) -> bool:
     before = text[max(0, start - 2) : start]
     return before.endswith(" ") and len(before) == 2 and (before[0].isalpha() or before[0] == ",")
-
-
-def _sentences(text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
-    start = low
-    said = Counter(match[0] for match in _SPEAKER.finditer(text, low, high))
-    speakers = {name for name, n in said.items() if n >= _MIN_SPEECHES}
-    for match in _END.finditer(text, low, high):
-        if _ABBREVIATION.search(text, max(start, match.start() - 8), match.end()):
-            continue
-        if "\n" not in match[0] and _CONTINUES.match(text, match.end()):
-            continue
-        if text[max(start, match.start() - _LONGEST_NAME) : match.start() + 1].strip() in speakers:
-            continue  # it opens what is said
-        yield from _split_long(text, start, match.end())
-        start = match.end()
-    if start < high and high == len(text):
-        yield from _split_long(text, start, high)
-
-
-def _split_long(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    piece = text[start:end]
-    cuts = [0]
-    if len(piece.split()) > _LONG_WORDS:
-        cuts += [match.end() for match in _SOFT_END.finditer(piece)]
-    cuts.append(len(piece))
-    for left, right in pairwise(cuts):
-        body = piece[left:right]
-        stripped = body.strip()
-        if any(char.isalnum() for char in stripped):
-            lead = len(body) - len(body.lstrip())
-            yield start + left + lead, start + left + lead + len(stripped)

@@ -16,7 +16,8 @@ from ltm.config import Document, validate
 from ltm.errors import ConfigError, InputError
 from ltm.evalset import evalfile, harness, language, own
 from ltm.evalset.evalfile import EvalFile, Family
-from ltm.evalset.own import OwnDraft, OwnItems, Problems
+from ltm.evalset.own import OwnDraft, OwnItems
+from ltm.evalset.rows import Problems
 from ltm.evalset.section import EvalsetSection
 from ltm.records import FLUENCY
 

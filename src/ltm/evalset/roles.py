@@ -20,8 +20,10 @@ from ltm.evalset.language import Gender, Language, Noun
 from ltm.evalset.passages import Draft, EvalBook, Sizes
 from ltm.evalset.synthesis import unrelated
 
-_MOST_TRIES = 12  # pairs of passages of B looked at for one setting
-_MOST_FRUITLESS = 60  # settings in a row for which nothing was found
+_MOST_TRIES = 40  # pairs of passages of B looked at for one setting
+_TIE = 1e-9
+_LETTERS = 6  # of a word with the space after it
+_MOST_FRUITLESS = 150  # settings in a row for which nothing was found
 _WORD = re.compile(r"\w+")
 
 
@@ -48,18 +50,18 @@ def roles(
     half = sizes.context // 2
     if not casts or not language.role_lines:
         return
-    turn, fruitless = int(rng.integers(4)), 0
+    owed, fruitless = (1 - 2 * int(rng.integers(2)), 1 - 2 * int(rng.integers(2))), 0
     for first in book.tiles(half, rng):
         cast = casts[int(rng.integers(len(casts)))]
         span = book.span(first, half)
-        found = cast.content(half // 2, counts, turn, rng)
+        found = cast.content(half // 2, counts, owed, rng)
         if span is None or found is None:
             fruitless += 1
             if fruitless == _MOST_FRUITLESS:
                 return
             continue
-        turn, fruitless = turn + 1, 0
-        setting, (passage, person, thing) = book.slice(span), found
+        setting, (passage, person, thing, leans) = book.slice(span), found
+        owed, fruitless = (-owed[0] if leans[0] else owed[0], -owed[1] if leans[1] else owed[1]), 0
         verbs = cast.verbs_in(frozenset(_WORD.findall(setting.lower()))) or cast.verbs
         verb = verbs[int(rng.integers(len(verbs)))]
         line = language.role_lines[int(rng.integers(len(language.role_lines)))]
@@ -77,28 +79,34 @@ class _Cast:
     things: Mapping[str, Noun]
     verbs: list[str]  # that book A has
     books: list[EvalBook]
+    shares: list[float]  # how often a book is taken: by how often it names people, and things, whichever is less
 
     @classmethod
     def of(cls, gender: Gender, language: Language, book: EvalBook, strange: Sequence[EvalBook]) -> _Cast | None:
         """Gather a cast; None where one of its parts is empty."""
         people, things = _by_form(language.persons[gender]), _by_form(language.role_things.get(gender, []))
-        cast = cls(people, things, language.person_verbs.get(gender, []), [])
+        cast = cls(people, things, language.person_verbs.get(gender, []), [], [])
         verbs = cast.verbs_in(book.vocabulary)
         forms = [frozenset(people), frozenset(things)]
         books = [other for other in strange if all(other.places_of(words) for words in forms)] if verbs else []
-        return cls(people, things, verbs, books) if books else None
+        named = [min(len(other.places_of(words)) for words in forms) for other in books]
+        return cls(people, things, verbs, books, [n / sum(named) for n in named]) if books else None
 
     def verbs_in(self, words: Collection[str]) -> list[str]:
         """Return the verbs whose first word is among some words."""
         return [verb for verb in self.verbs if verb.partition(" ")[0] in words]
 
     def content(
-        self, n_words: int, counts: Mapping[str, int], turn: int, rng: np.random.Generator
-    ) -> tuple[str, Noun, Noun] | None:
-        """Return two passages of a book that name a person and a thing; None where none is found."""
+        self, n_words: int, counts: Mapping[str, int], owed: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[str, Noun, Noun, tuple[int, int]] | None:
+        """Return two passages of a book that name a person and a thing, these, and what their forms say.
+
+        `owed` is what the forms may say: an item of which they say the right answer is followed by one of which they
+        say the wrong one, so that they say nothing in the end. Returns None where nothing is found.
+        """
         forms = frozenset(self.people), frozenset(self.things)
         for _ in range(_MOST_TRIES):
-            other = self.books[int(rng.integers(len(self.books)))]
+            other = self.books[int(rng.choice(len(self.books), p=self.shares))]
             one, two = (_span_with(other, words, n_words, rng) for words in forms)
             if one is None or two is None or one == two:
                 continue
@@ -107,37 +115,51 @@ class _Cast:
                 (self.people[person], self.things[thing])
                 for person in sorted(set(_WORD.findall(one)) & forms[0])
                 for thing in sorted(set(_WORD.findall(two)) & forms[1])
-                if _fits(self.people[person], self.things[thing], counts, said, turn)
             ]
-            if pairs:
-                return f"{one}\n\n{two}", *pairs[int(rng.integers(len(pairs)))]
+            for place in rng.permutation(len(pairs)):
+                person, thing = pairs[place]
+                leans = _leanings(person, thing, counts, said)
+                if all(lean in (0, allowed) for lean, allowed in zip(leans, owed, strict=True)):
+                    return f"{one}\n\n{two}", person, thing, leans
         return None
 
 
 def _by_form(nouns: Sequence[Noun]) -> dict[str, Noun]:
-    return {form: noun for noun in nouns for form in (noun.nom, noun.acc or noun.nom)}
+    """Return nouns by their forms, those that are as long as an object as they are as a subject.
+
+    Otherwise the sentence with the person as its object would be the longer one, and length would tell the answer.
+    """
+    even = [noun for noun in nouns if len(noun.acc or noun.nom) == len(noun.nom)]
+    return {form: noun for noun in even for form in (noun.nom, noun.acc or noun.nom)}
 
 
 def _span_with(book: EvalBook, words: frozenset[str], n_words: int, rng: np.random.Generator) -> str | None:
-    """Return a passage from a sentence that holds one of the words."""
+    """Return a passage that holds one of the words, from the nearest place before it where one may begin."""
     places = book.places_of(words)
     if not places:
         return None
     offset = places[int(rng.integers(len(places)))]
-    span = book.span(bisect.bisect_right(book.starts, offset) - 1, n_words)
+    first = bisect.bisect_right(book.starts, offset) - 1
+    while first > 0 and not book.opens[first] and offset - book.starts[first - 1] < _LETTERS * n_words:
+        first -= 1
+    span = book.span(first, n_words)
     return book.slice(span) if span and offset < span.end else None
 
 
-def _fits(person: Noun, thing: Noun, counts: Mapping[str, int], said: set[str], turn: int) -> bool:
-    """Say whether forms give the right sentence away in some turns and the wrong one in as many others.
+def _leanings(person: Noun, thing: Noun, counts: Mapping[str, int], said: set[str]) -> tuple[int, int]:
+    """Return what forms say of the two sentences: 1 the right one, -1 the wrong one, 0 nothing.
 
-    Two things are balanced: how frequent the forms of either sentence are in training books, and which of them the
-    passages of B have said.
+    The first number is about how frequent the forms of either sentence are in training books, the second about which of
+    them the passages of B have said.
     """
     right, wrong = (person.nom, thing.acc or thing.nom), (thing.nom, person.acc or person.nom)
     odds = sum(_log(word, counts) for word in right) - sum(_log(word, counts) for word in wrong)
     more = sum(word in said for word in right) - sum(word in said for word in wrong)
-    return (odds == 0 or (odds > 0) == (turn % 2 == 0)) and (more == 0 or (more > 0) == (turn // 2 % 2 == 0))
+    return _sign(odds), _sign(more)
+
+
+def _sign(value: float) -> int:
+    return (value > _TIE) - (value < -_TIE)
 
 
 def _log(word: str, counts: Mapping[str, int]) -> float:

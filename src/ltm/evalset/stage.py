@@ -26,7 +26,7 @@ from ltm.progress import Progress
 from ltm.records import Book, Item
 from ltm.store import WorkFolder, read_json, write_json
 
-VERSION = 5
+VERSION = 6
 BANKS = ("a", "b")
 _LANGUAGE_SHARE = 0.1  # of the training books, from which on a language gets its own templates
 

@@ -66,17 +66,9 @@ def _each_group(x_BKTC: Tensor, n_queries: int) -> Tensor:
 
 
 def plain_attention(
-    q_BTHC: Tensor,
-    k_BTKC: Tensor,
-    v_BTKC: Tensor,
-    scale: float,
-    window: int,
-    documents_BT: Tensor | None,
-    seen_BHTT: Tensor | None = None,
+    q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, scale: float, window: int, documents_BT: Tensor | None
 ) -> Tensor:
     """Return attention by plain matrix products, a chunk of queries at a time; arguments as for `attend`.
-
-    Where `seen_BHTT` is given, it alone says which keys a query sees; none is to its right.
 
     On a CPU the backward pass of the fused kernel takes over half of a training step (LOG.md). Queries that share a
     key head are stacked, so that keys and values are never repeated.
@@ -93,10 +85,7 @@ def plain_attention(
         q_NQC = q[..., start:end, :].reshape(B * K, -1, C)
         scores = torch.bmm(q_NQC, k[:, first:end].transpose(1, 2)) * scale
         scores = scores.view(B, -1, end - start, end - first)  # B, H, Q, S
-        if seen_BHTT is None:
-            seen = _seen(start, end, first, window, documents_BT, scores.device)
-        else:
-            seen = seen_BHTT[:, :, start:end, first:end]
+        seen = _seen(start, end, first, window, documents_BT, scores.device)
         weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
         y_NQC = torch.bmm(weights.view(B * K, -1, end - first), v[:, first:end])
         chunks.append(y_NQC.view(B, K, H // K, end - start, C))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ltm.model.attention import fused_attention, plain_attention
+from ltm.model.attention import fused_attention
 
 _STRETCH = 64  # queries at once
 
@@ -52,15 +52,14 @@ class Branches:
             seen_QS &= depth_T[query_Q, None] - depth_T[key_S] < window
         bias_QS = torch.zeros(seen_QS.shape, dtype=dtype).masked_fill_(~seen_QS, float("-inf"))
         first = row * len(end_T)
-        return Stretch(first + start, first + stop, first + key_S, bias_QS)
+        return Stretch(first + start, first + key_S, bias_QS)
 
 
 @dataclass(frozen=True)
 class Stretch:
     """Neighbouring queries and the keys that any of them sees; places count through all rows of the batch."""
 
-    start: int
-    stop: int
+    start: int  # the first query; the last stands before the next stretch
     key_S: Tensor
     bias_QS: Tensor  # what to add to the scores: 0, or minus infinity where a key is not seen
 
@@ -81,10 +80,7 @@ def attend_seen(
     if isinstance(seen, list):
         y_PHC = torch.cat(list(_by_stretch(q_BTHC, k_BTKC, v_BTKC, scale, seen, wanted_P)))
         return y_PHC.view_as(q_BTHC) if wanted_P is None else y_PHC
-    if q_BTHC.device.type != "cuda":  # compiled for a CPU: there faster than the fused kernel
-        y_BTHC = plain_attention(q_BTHC, k_BTKC, v_BTKC, scale, 0, None, seen)
-    else:
-        y_BTHC = fused_attention(q_BTHC, k_BTKC, v_BTKC, scale, seen)
+    y_BTHC = fused_attention(q_BTHC, k_BTKC, v_BTKC, scale, seen)
     return y_BTHC if wanted_P is None else y_BTHC.flatten(0, 1)[wanted_P]
 
 
@@ -92,14 +88,13 @@ def _by_stretch(
     q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, scale: float, stretches: list[Stretch], wanted_P: Tensor | None
 ) -> Iterator[Tensor]:
     """Give the answers of one stretch after the other: no key is read that nobody there sees."""
-    q_NHC, k_NKC, v_NKC = (x.flatten(0, 1) for x in (q_BTHC, k_BTKC, v_BTKC))
-    for one in stretches:
-        q_QHC, bias_QS = q_NHC[one.start : one.stop], one.bias_QS
-        if wanted_P is not None:
-            low, high = torch.searchsorted(wanted_P, torch.tensor([one.start, one.stop])).tolist()
-            if low == high:
-                continue
-            of_Q = wanted_P[low:high] - one.start
-            q_QHC, bias_QS = q_QHC[of_Q], bias_QS[of_Q]
+    q_PHC, k_NKC, v_NKC = (x.flatten(0, 1) for x in (q_BTHC, k_BTKC, v_BTKC))
+    bounds = torch.tensor([*(one.start for one in stretches), len(q_PHC)])
+    if wanted_P is not None:
+        q_PHC, bounds = q_PHC.index_select(0, wanted_P), torch.searchsorted(wanted_P, bounds)
+    for one, low, high in zip(stretches, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        if low == high:
+            continue
+        bias_QS = one.bias_QS if wanted_P is None else one.bias_QS.index_select(0, wanted_P[low:high] - one.start)
         k_SKC, v_SKC = (x.index_select(0, one.key_S) for x in (k_NKC, v_NKC))
-        yield fused_attention(q_QHC[None], k_SKC[None], v_SKC[None], scale, bias_QS)[0]
+        yield fused_attention(q_PHC[None, low:high], k_SKC[None], v_SKC[None], scale, bias_QS)[0]

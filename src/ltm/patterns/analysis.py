@@ -26,6 +26,7 @@ from ltm.records import Ranked
 from ltm.store import as_json
 
 _LARGEST_RECOMMENDED = 4000  # sets
+_OF_SETS = ("book", "feature", "interaction")  # families of tests about which books are in a set
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def _recommended(
         return None
     tied = sum(row.tied_with_best for row in ranking.rows) - 1
     unit = joint_unit(table, fitted.abilities)
-    return recommend(fitted, estimated.effects, ranking.rows[0].variant_id, tied, seed, unit)
+    told = any(o.passed and o.kind in _OF_SETS for o in estimated.omnibus if o.ability in fitted.abilities)
+    return recommend(fitted, estimated.effects, ranking.rows[0].variant_id, tied, seed, unit, told)
 
 
 def findings(section: PatternsSection, analysis: Analysis) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Recommendation:
     n_rivals: int  # trained variants that cannot be told from the best
     unit: str  # of the predicted score: `seed`, `residual`, `mixed` or `score`
     abilities: tuple[str, ...]  # whose mean is predicted
-    told: bool  # its books are better than average ones; `low` to `high` has the luck of a single set too
+    told: bool  # a test says that books matter; `low` to `high` has the luck of a single set too
 
 
 def recommend(
@@ -52,6 +52,7 @@ def recommend(
     n_rivals: int,
     seed: int,
     unit: tuple[str, float] = ("seed", 1.0),
+    told: bool = False,
 ) -> Recommendation | None:
     """Return the recommended set, order and gaps; None where the books of a set cannot be told apart at all.
 
@@ -62,6 +63,8 @@ def recommend(
         n_rivals: Trained variants that cannot be told from it.
         seed: Of the posterior draws.
         unit: In which the score is told, and its size in that of the surrogate (`ltm.patterns.table.joint_unit`).
+        told: Whether a family of tests says that books matter at all. The range cannot: where nothing matters, the
+            variance that is learned for it is above zero by luck, and the set was made to be the luckiest.
     """
     size = min(round(surrogate.set_size), len(surrogate.book_ids))
     if size < 1 or size >= len(surrogate.book_ids) or float(np.ptp(surrogate.mean_B)) <= 1e-9:
@@ -87,7 +90,7 @@ def recommend(
         n_rivals,
         unit[0],
         surrogate.abilities,
-        bool(mean > _Z90 * np.sqrt(max(sd**2 - surrogate.rest_sd**2, 0.0))),
+        told,
     )
 
 
@@ -162,7 +165,7 @@ def _sentence(found: Recommendation, language: Language) -> str:
     if language == "en":
         start = f"Recommended: a set of {_books(n)}, predicted"
         if not found.told:
-            start = f"No set can be told from an average one: the best that is predicted, of {_books(n)}, is"
+            start = f"No test says that it matters which books are in a set; the best predicted set, of {_books(n)}, is"
         by = f"by {by}" if len(found.abilities) == 1 else f"by the mean of {by}"
         first = f"{start} {mean} {unit} above the average set {by} (90 % from {low} to {high}"
         first += "; by its own luck one such set may be no better than the average)." if luck else ")."
@@ -170,7 +173,7 @@ def _sentence(found: Recommendation, language: Language) -> str:
         books = counted(n, ("книги", "книг", "книг"))
         start = f"Рекомендуется набор из {books}, прогноз:"
         if not found.told:
-            start = f"Ни один набор не отличить от среднего: лучший по прогнозу, из {books},"
+            start = f"Ни одна проверка не говорит, что состав набора важен; лучший по прогнозу набор, из {books}:"
         by = f"по показателю: {by}" if len(found.abilities) == 1 else f"в среднем по показателям: {by}"
         first = f"{start} {mean} {unit} относительно среднего набора ({by}; 90 % от {low} до {high}"
         first += "; по собственной случайности один такой набор может оказаться не лучше среднего)." if luck else ")."

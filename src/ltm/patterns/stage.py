@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ltm.patterns.analysis import Analysis
     from ltm.patterns.table import Rows
 
-VERSION = 6
+VERSION = 7
 
 
 def build(section: PatternsSection, work: WorkFolder, seed: int, progress: Progress) -> Any:

@@ -125,7 +125,8 @@ def worker_bytes(
     if device == "cuda":
         return _gpu_bytes(config, micro_tokens, dtype, activation_checkpointing, compiled)
     narrow = "float32" if dtype in ("float32", "tf32") else "bfloat16"
-    parts = machine_work.memory_parts(machine_work.Case(config, micro_tokens, 0, narrow))
+    # with room for averaged weights: what a worker takes at most
+    parts = machine_work.memory_parts(machine_work.Case(config, micro_tokens, 0, narrow, averaged=True))
     if activation_checkpointing:
         entries = 4.0 * micro_tokens * config.n_embd * config.n_layer  # of each block; one block is held in full
         parts["activations"] = parts["activations"] / config.n_layer + entries

@@ -137,7 +137,7 @@ def _model(work: WorkFolder, run_id: str, recipe: Recipe) -> Any:
 
 
 def _scorer(model: Any, recipe: Recipe, plan: Plan, n_runs: int) -> Scorer:
-    """Return the worker's scorer with these weights; compiled where the runs are and all the scoring repays it."""
+    """Return the worker's scorer with these weights; on a GPU compiled where the runs are and the scoring repays it."""
     if recipe.runs.engine != "native":
         from ltm.scores.foreign import ForeignScorer
 
@@ -149,7 +149,7 @@ def _scorer(model: Any, recipe: Recipe, plan: Plan, n_runs: int) -> Scorer:
         tokens = plan.n_input_tokens * math.ceil(n_runs / max(1, hardware.n_workers(recipe.runs, device)))
         long = repays_compiling(device, model.config.n_params, tokens // _TRAINED_OVER_SCORED)
         _scorers.clear()
-        _scorers[key] = Scorer(model, compiled=settings.compiled and long)
+        _scorers[key] = Scorer(model, compiled=settings.compiled and long and device != "cpu")  # bench/score_speed.md
     elif _scorers[key].model is not model:
         _scorers[key].fill(model)
     return _scorers[key]

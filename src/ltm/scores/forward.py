@@ -127,30 +127,15 @@ def _hidden(model: GPT, tokens_BW: Tensor, depth_BW: Tensor, end_BW: Tensor) -> 
     return model.hidden(tokens_BW, branches=Branches(depth_BW, end_BW))
 
 
-def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return x @ weight.T + bias."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product
-
-
-# An operator of its own, so that a compiler leaves it as it is.
-_onednn_operator = torch.library.custom_op("ltm::onednn_linear", _onednn_linear, mutates_args=())
-
-
-@_onednn_operator.register_fake
-def _(x: Tensor, weight: Tensor, _bias: Tensor | None) -> Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0]))
-
-
 class OneDnnLinear(nn.Linear):
     """A linear layer whose float32 product is oneDNN's."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x @ weight.T + bias; where gradients are asked for, PyTorch's product has them."""
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return nn.functional.linear(x, self.weight, self.bias)
-        product = _onednn_operator if torch.compiler.is_compiling() else _onednn_linear
-        return product(x, self.weight, self.bias)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return product
 
 
 def use_onednn(model: nn.Module) -> None:

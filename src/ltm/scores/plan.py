@@ -141,7 +141,7 @@ def make_plan(
             if not by_logprobs:
                 table.append((cell, -1, len(continuation.encode()), 0, 0, True))
                 continue
-            text = _fitting(continuation, tokens_of, block_size, item.item_id)
+            text = _fitting(continuation, tokens_of, block_size, item)
             left, right = tokens_of(context), tokens_of(text)
             cut = len(left) > block_size - len(right)
             n_cut_contexts += cut
@@ -322,11 +322,12 @@ def _up(size: int, step: int) -> int:
     return -(-size // step) * step
 
 
-def _fitting(text: str, tokens_of: Callable[[str], Tokens], block_size: int, item_id: str) -> str:
+def _fitting(text: str, tokens_of: Callable[[str], Tokens], block_size: int, item: Item) -> str:
     """Return the continuation, or as many whole words of it as fit the block."""
+    named = f"{item.source}: item {item.item_id}" if item.source else f"item {item.item_id}"
     n_tokens = len(tokens_of(text))
     if n_tokens == 0:
-        raise DataError(f"item {item_id} has a continuation without text", "give every option some text")
+        raise DataError(f"{named} has a continuation without text", "give every option some text")
     if n_tokens <= block_size:
         return text
     ends = [match.end() for match in _WORD_END.finditer(text)]
@@ -339,7 +340,7 @@ def _fitting(text: str, tokens_of: Callable[[str], Tokens], block_size: int, ite
             high = middle - 1
     if low == 0:
         raise DataError(
-            f"item {item_id}: not one word of its continuation fits a block of {block_size} tokens",
+            f"{named}: not one word of its continuation fits a block of {block_size} tokens",
             "raise model.block_size, or lower evalset.context_words",
         )
     return text[: ends[low - 1]]
