@@ -190,7 +190,11 @@ def test_the_command_says_what_was_written_and_knows_no_other_tool(tmp_path, cap
     from ltm.cli.export import write_tasks
 
     work, items, _, _ = prepare(tmp_path, "llama-0.5m")
-    study = SimpleNamespace(work=work)
+    from ltm.model.section import ModelSection
+
+    # before any run is laid out, the study says how long a text its models will read
+    work.path("runs", "jobs.json").unlink()
+    study = SimpleNamespace(work=work, settings=SimpleNamespace(model=ModelSection(size="llama-0.5m")))
     assert write_tasks(study, ["lm-eval", str(tmp_path / "tasks")], as_json=True) == 0
     told = json.loads(capsys.readouterr().out)
     assert sum(told["tasks"].values()) == len(items)

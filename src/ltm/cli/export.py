@@ -120,7 +120,8 @@ def write_tasks(study: Study, wanted: list[str], as_json: bool) -> int:
         raise InputError(f"--to {kind}: no such tool", "known: lm-eval (EleutherAI's lm-evaluation-harness)")
     from ltm.export.lm_eval import export_tasks
 
-    told = export_tasks(study.work, Path(folder).expanduser())
+    block_size = study.settings.model.shape(0).block_size
+    told = export_tasks(study.work, Path(folder).expanduser(), block_size=block_size)
     if as_json:
         print(json.dumps(told, indent=1, ensure_ascii=False))
         return 0

@@ -28,13 +28,14 @@ from ltm.tokens.tokenizer import Tokenizer, load
 GROUP = "ltm"
 
 
-def export_tasks(work: WorkFolder, folder: Path, bank: str = "a") -> dict[str, Any]:
+def export_tasks(work: WorkFolder, folder: Path, bank: str = "a", block_size: int | None = None) -> dict[str, Any]:
     """Write a bank as a task folder; returns the tasks with their items, and what was left out and why.
 
     Args:
         work: The study's work folder.
         folder: To be made.
         bank: a or b.
+        block_size: Of the models that will be asked; None = of the study's runs, which must have been laid out.
 
     Raises:
         InputError: the folder exists, or no item can be asked by the harness.
@@ -42,7 +43,8 @@ def export_tasks(work: WorkFolder, folder: Path, bank: str = "a") -> dict[str, A
     """
     items = read_bank(work, bank)
     tokenizer = load(work)
-    block_size = read_jobs(work)[0].model.shape(tokenizer.vocab_size).block_size
+    if block_size is None:
+        block_size = read_jobs(work)[0].model.shape(tokenizer.vocab_size).block_size
     chosen, left_out = select(items, tokenizer, block_size)
     if not chosen:
         raise InputError(
