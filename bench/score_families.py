@@ -48,7 +48,7 @@ def main() -> None:
     )
     if not work.path("evalset", "bank_a.parquet").exists():
         evalset.build(section, work, study["seed"], progress)
-    gate = ScoresSection(untrained=options.untrained, bank=options.bank)
+    gate = ScoresSection(untrained=options.untrained, bank=options.bank, baselines=options.baselines)
     write_json(work.path("scores", "settings.json"), gate.model_dump())
     runs = queue.complete_runs(work)[: options.runs or None]
     simple = baselines.own_marks(work, queue.read_jobs(work)[0], gate, baselines.choose(work, gate, runs))
@@ -96,6 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--families", default="")
     parser.add_argument("--items", type=int, default=0)
     parser.add_argument("--bank", default="a")
+    parser.add_argument("--baselines", type=int, default=8)
     return parser.parse_args()
 
 

@@ -32,9 +32,10 @@ class ScoresSection(Section):
     min_z_over_ngram: Annotated[float, Field(ge=0)] = 2.0
     """How clearly the runs must be better than 5-gram models of the same tokens, in standard errors; not asked of
     fluency."""
-    baselines: Annotated[int, Field(ge=1, le=20)] = 2
+    baselines: Annotated[int, Field(ge=1, le=20)] = 8
     """Models of each simple kind that are scored beside the untrained ones: unigram and 5-gram models of the tokens of
-    a run, and runs that see the options without their context."""
+    a run, and runs that see the options without their context. With few of them what "5-gram models" reach is what two
+    sets happen to reach (bench/score_families.md)."""
     metric: Literal["auto", "margin", "logit", "accuracy"] = "auto"
     """What a score is the mean of. `auto`: per ability the one with the highest ICC in the first round, where it leads
     the margin clearly; decided once and kept in `scores/metrics.json`."""
