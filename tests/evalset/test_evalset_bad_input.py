@@ -114,6 +114,13 @@ def test_line_ends_and_byte_order_marks_change_nothing(tmp_path, end, mark):
         ("jsonl", "[" * 100_000, "my.jsonl:1: not JSON that can be read: brackets in brackets without end"),
         ("jsonl", '{"level": ' + "9" * 5000 + "}", "my.jsonl:1: not JSON that can be read: Exceeds the limit"),
         ("jsonl", '\n{"text": "a\\ud800b"}', "my.jsonl:2: not JSON that can be read: half of a surrogate pair"),
+        ("jsonl", '\n{"text": "a\\u0000b"}', "my.jsonl:2: not JSON that can be read: the character NUL (\\u0000)"),
+        ("jsonl", '{"level": 1e999, "text": "a"}', "my.jsonl:1: not JSON that can be read: 1e999 is too large"),
+        ("jsonl", '{"level": -' + "9" * 400 + ".5}", "my.jsonl:1: not JSON that can be read: -99999"),
+        ("json", '[{"text": "a"},\n{"text": "\\u0000"}]', "my.json:2: not JSON that can be read: the character NUL"),
+        ("json", '[{"text": "1e999"},\n\n{"level": 1E+999}]', "my.json:3: not JSON that can be read: 1E+999 is"),
+        ("csv", "context,option_1,option_2,answer\nq,a,b,0\nq,a\0,b,0\n", "my.csv:3: not CSV that can be read: the"),
+        ("csv", "context,option_1\0,option_2,answer\nq,a,b,0\n", "my.csv:1: not CSV that can be read: the"),
         ("json", "[" * 100_000, "my.json: not JSON that can be read: brackets in brackets without end"),
         ("json", '[{"text": "a"}, 5]', "my.json[1]: item x[1] must be a mapping (context: ..., options: ...), not 5"),
         ("txt", "hello", "mine.yaml:1:19: my.txt: items are read from .jsonl, .json, .csv and .tsv files"),
@@ -143,6 +150,12 @@ def test_wrong_types_and_keys_are_told_in_one_short_line(tmp_path, item, problem
     (told,) = found(tmp_path, SET % "jsonl", my__jsonl=json.dumps({"id": "q7", **item}))
     assert told.startswith(f"my.jsonl:1: item q7 {problem}")
     assert len(told) < 200
+
+
+def test_escapes_and_numbers_that_only_look_wrong_are_read(tmp_path):
+    rows = ['{"text": "\\ud83d\\ude00"}', '{"text": "a\\\\u0000 and 1e999"}', '{"text": "\\\\\\"1e999 \\\\ud800"}']
+    told = read(tmp_path, "jsonl", "\n".join(rows))
+    assert [item.continuations for item in told] == [["\U0001f600"], ["a\\u0000 and 1e999"], ['\\"1e999 \\ud800']]
 
 
 def test_every_empty_set_is_told_beside_other_problems(tmp_path):

@@ -223,6 +223,7 @@ def test_a_confirmation_is_worded_by_what_its_intervals_allow(finalists, mean, e
     assert ru in text["ru"]
     assert "?" not in text["en"] + text["ru"]
     assert ("More was expected" in text["en"]) == (mean[2] is not None)
+    assert ("не подтвердилось на банке B" in text["ru"]) == (mean[2] is not None)
     assert "More was expected" not in confirmed._words({**found, "mean_expected": 0.0}, "en")
 
 
@@ -249,7 +250,7 @@ def test_one_strong_book_does_not_lend_its_size_to_the_luck_of_the_others():
     """A normal prior promised 2.3 seed sd for a set that is worth .9, and called more books sure than the one."""
     rows = simulate(Planted(40, 20, n_single=60, n_seeds=10, n_order=0, n_gaps=0, book_effects={7: 1.8}), 552_004)
     surrogate = fit(make_table(rows), rows.books)
-    found = recommend(surrogate, [], "", 0, 1)
+    found = recommend(surrogate, [], "", 0, 1, told=True)
     assert found.low <= 0.9 <= found.high
     assert found.predicted < 1.8
     assert found.sure == [sorted(rows.books)[7]]

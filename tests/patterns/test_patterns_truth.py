@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from ltm.patterns import effects
 from ltm.patterns.effects import estimate_effects, share_that_lasts
 from ltm.patterns.order import late_weight
 from ltm.patterns.ranking import critical_value, rank
@@ -258,7 +259,76 @@ def test_a_trait_is_not_claimed_for_what_one_strong_book_does():
     assert found.through == {("linking", "feature_2"): [rows.books[strong].title]}
     assert _by_name(found, "feature")["feature_2"].q == 1.0
     text = not_told_apart(found.effects, make_table(rows).abilities, found.through)
-    assert any("stands out only through books that do so by themselves" in row["text"]["en"] for row in text)
+    told = [row["text"] for row in text if row["kind"] == "feature"]
+    title = rows.books[strong].title
+    assert told[0]["en"].endswith(
+        f"cannot be told apart from what this book does by itself (“{title}”); it is not claimed."
+    )
+    assert told[0]["ru"].endswith(
+        f"нельзя отличить от действия самой этой книги («{title}»); его влияние не утверждается."
+    )
+    n = len(_by_name(found, "feature"))  # it differs from no effect, so it is not counted among those that do not
+    assert f"the other {n - 1} of {n} features could not be told apart from no effect" in told[1]["en"]
+    assert len(told) == 2
+
+
+def test_a_trait_that_one_strong_book_has_alone_is_that_books():
+    rows = simulate(Planted(40, 20, n_single=90, n_seeds=12, n_order=0, n_gaps=0, book_effects={7: 2.5}), 5)
+    strong = sorted(rows.books)[7]
+    for name, book in rows.books.items():
+        book.features["feature_2"] = float(name == strong)
+    found = estimate_effects(make_table(rows), rows.books, 0.1, 199, 1)
+    assert found.through == {("linking", "feature_2"): [rows.books[strong].title]}
+    assert not _by_name(found, "feature")["feature_2"].claimed
+
+
+def test_only_books_that_have_the_trait_are_named():
+    planted = Planted(40, 20, n_single=90, n_seeds=12, n_order=0, n_gaps=0, book_effects={7: 3.0, 8: 1.5, 9: -1.5})
+    rows = simulate(planted, 4)
+    ids = sorted(rows.books)
+    for i, value in ((7, 6.0), (8, 0.1), (9, 0.8)):  # the last has the trait, but does the opposite
+        rows.books[ids[i]].features["feature_2"] = value
+    found = estimate_effects(make_table(rows), rows.books, 0.1, 499, 1)
+    assert {ids[7], ids[8], ids[9]} <= {e.name for e in found.effects if e.kind == "book" and e.claimed}
+    assert found.through == {("linking", "feature_2"): [rows.books[ids[7]].title]}
+
+
+def test_a_true_trait_of_a_small_library_is_not_denied_by_the_few_books_that_are_left():
+    """Eight of twelve books stand out because of it; the other four cannot say that it does nothing."""
+    planted = Planted(
+        12, 6, n_single=14, n_seeds=3, n_order=0, n_gaps=0, feature_effects={"feature_1": 3.0}, set_sd=0.05,
+        block_sd=0.05,
+    )  # fmt: skip
+    rows = simulate(planted, 2)
+    found = estimate_effects(make_table(rows), rows.books, 0.1, 199, 2)
+    assert sum(e.claimed for e in found.effects if e.kind == "book") == 8
+    assert [e.name for e in found.effects if e.kind == "feature" and e.claimed] == ["feature_1"]
+    assert not found.through
+
+
+def test_a_fit_without_a_value_denies_nothing(monkeypatch):
+    rows = simulate(Planted(n_single=60, n_seeds=20, n_order=0, n_gaps=0, feature_effects={"feature_2": 0.25}), 3)
+    monkeypatch.setattr(effects._Analysis, "beside", lambda self, books: {})
+    found = estimate_effects(make_table(rows), rows.books, 0.1, 199, 3)
+    assert any(e.claimed for e in found.effects if e.kind == "book")
+    assert _by_name(found, "feature")["feature_2"].claimed
+    assert not found.through
+
+
+def test_a_book_has_much_of_a_term_of_sets_where_its_sets_do():
+    from ltm.patterns.describe import describe
+    from ltm.patterns.interactions import LIKENESS, much_of, set_columns
+    from ltm.patterns.layout import make_layout
+
+    rows = simulate(Planted(12, 6, n_single=30, n_seeds=0, n_order=0, n_gaps=0), 1)
+    table = make_table(rows)
+    layout = make_layout(table, table.scores["linking"])
+    known = describe(layout.book_ids, rows.books)
+    names, _, columns = set_columns(layout, known)
+    column, held = columns[:, names.index(LIKENESS)], layout.membership.toarray() > 0
+    expected = [column[has].mean() - column[~has].mean() for has in held.T]
+    assert much_of(LIKENESS, layout, known) == pytest.approx(expected)
+    assert much_of("feature_1", layout, known) == pytest.approx(known.values[:, known.names.index("feature_1")])
 
 
 def test_a_trait_that_does_something_stays_claimed_beside_its_books():
@@ -275,9 +345,9 @@ def test_claimed_sizes_are_expected_to_shrink():
     for seed in range(6):
         rows = simulate(planted, 660_100 + seed)
         table = make_table(rows)
-        effects = estimate_effects(table, rows.books, 0.1, 499, seed).effects
+        found = estimate_effects(table, rows.books, 0.1, 499, seed).effects
         true = true_book_effects(planted, rows.books)
-        mine = [e for e in effects if e.kind == "book"]
+        mine = [e for e in found if e.kind == "book"]
         picked = [e for e in mine if e.claimed]
         claimed += sum(abs(e.estimate) for e in picked)
         truth += sum(np.sign(e.estimate) * true[e.name] / table.abilities["linking"].unit_sd for e in picked)

@@ -10,6 +10,7 @@ import pytest
 
 from ltm.dashboard import words as page
 from ltm.patterns import describe, inference, locale, recommend, sentences
+from ltm.patterns.adaptive_shrinkage import shrink
 from ltm.patterns.describe import Described, Kind
 from ltm.patterns.interactions import TOGETHER, WITH
 from ltm.patterns.table import Ability
@@ -160,10 +161,36 @@ def test_a_set_that_cannot_be_told_from_an_average_one_is_not_recommended():
     assert text["ru"].startswith(start)
     assert "есть 1 вывод." in text["ru"]
     assert "Recommended" not in text["en"]
+    assert "it is the luckiest of many sets, so the number says little)." in text["en"]
+    assert "это самый удачный из многих наборов, поэтому число мало о чём говорит)." in text["ru"]
+    sure = recommend.as_plain(found_set(told=False), {})["text"]  # books of luck are not sure
+    assert "90 %" in recommend.as_plain(found_set(), {})["text"]["en"].split("2.00")[1]
+    assert "probability" not in sure["en"]
+    assert "вероятностью" not in sure["ru"]
     one = recommend.as_plain(found_set(low=-0.1), {})["text"]  # its books are better, but a set has luck of its own
     assert one["en"].startswith("Recommended: ")
     assert "+2.00; by its own luck one such set may be no better than the average)." in one["en"]
     assert "один такой набор может оказаться не лучше среднего" in one["ru"]
+
+
+class _Twelve:
+    """What `recommend` asks of a surrogate: twelve books whose estimates are noise that shrinks to nothing."""
+
+    book_ids = tuple(f"b{i}" for i in range(12))
+    set_size, abilities, rest_sd, usual = 6.0, ("transfer",), 0.1, np.full(12, 0.5)
+    mean_B = 0.2 * np.random.default_rng(0).standard_normal(12)
+
+    def alone(self):
+        return self.mean_B, np.ones(12)
+
+
+def test_books_that_do_nothing_are_equally_likely_in_the_set():
+    assert not np.any(shrink(*_Twelve().alone()).draws(400, np.random.default_rng(0)))
+    found = recommend.recommend(_Twelve(), [], "v", 0, 1, told=True)
+    assert found.sure == []
+    assert found.open == list(_Twelve.book_ids)
+    untold = recommend.recommend(_Twelve(), [], "v", 0, 1, told=False)
+    assert (untold.sure, untold.open) == ([], [])
 
 
 def test_nothing_found_is_said_first_and_unnamed_kinds_are_left_out():

@@ -129,6 +129,16 @@ def test_memory_that_ran_out_while_a_graph_was_recorded_is_found_behind_the_erro
         raise RuntimeError("the compiler failed") from torch.OutOfMemoryError("CUDA out of memory")
     assert is_out_of_memory(error.value)
 
+    def mistaken():
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        except torch.OutOfMemoryError:
+            raise RuntimeError("shapes do not fit")  # noqa: B904  (a bug of its own, met on the way)
+
+    with pytest.raises(RuntimeError, match="shapes") as error:
+        mistaken()
+    assert not is_out_of_memory(error.value)
+
 
 def test_recorded_graphs_are_dropped_before_the_next_attempt_on_a_card(monkeypatch):
     did = []
@@ -294,7 +304,11 @@ def test_version_1_groups_and_their_sign_for_no_limit(tmp_path):
     assert free_memory.free_bytes("cpu", root=root) == 0
 
 
-CARDS = "0, GPU-aaa, 40000\n1, GPU-bbb, 10000\n2, GPU-ccc, 70000\n"
+CARDS = "".join(
+    f"{index}, GPU-{uuid}, {free}, NVIDIA H100, [N/A]\\n"
+    for index, uuid, free in ((0, "aaa", 40000), (1, "bbb", 10000), (2, "ccc", 70000))
+)
+MIXED = CARDS.replace("H100", "L40", 1)
 
 
 @pytest.fixture
@@ -322,7 +336,22 @@ def test_the_fullest_of_the_visible_cards_counts(cards, visible, fullest_mib):
     assert cards(CARDS, visible) == fullest_mib * 2**20 / 2
 
 
-@pytest.mark.parametrize(("text", "visible"), [("", None), ("0, GPU-aaa, [N/A]\n", None), (CARDS, "MIG-123")])
+def test_the_number_of_a_card_is_trusted_only_where_all_are_alike_or_counted_by_place(cards, monkeypatch):
+    assert cards(MIXED, "2") == 10_000 * 2**20 / 2
+    assert cards(MIXED, "GPU-ccc") == 70_000 * 2**20 / 2
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert cards(MIXED, "2") == 70_000 * 2**20 / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "visible"),
+    [
+        ("", None),
+        ("0, GPU-aaa, [N/A], NVIDIA H100, Disabled\\n", None),
+        ("0, GPU-aaa, 40000, NVIDIA H100, Enabled\\n", None),
+        (CARDS, "MIG-123"),
+    ],
+)
 def test_where_the_driver_does_not_tell_pytorch_is_asked(cards, text, visible):
     assert cards(text, visible, [(8e9, 9e9), (6e9, 9e9)]) == 3e9
 

@@ -103,11 +103,11 @@ def name_recall(book: EvalBook, family: Family, sizes: Sizes, rng: np.random.Gen
         if begin is None or book.text[start - 1] != " " or book.belongs_to_the_word_before(start):
             continue
         inside = found[bisect.bisect_left(offsets, begin) : index]
-        recent = {_stem(other) for offset, other in inside if len(book.text[offset:start].split()) <= sizes.gap}
-        if _stem(name) in recent or all(other != name for _, other in inside):
+        recent = {name_stem(other) for offset, other in inside if len(book.text[offset:start].split()) <= sizes.gap}
+        if name_stem(name) in recent or all(other != name for _, other in inside):
             continue
-        own = book.namesakes(_stem(name))  # Arina, Ivanovna: who is called by both is one person
-        named = [other for _, other in inside if other == name or _stem(other) not in own]
+        own = book.namesakes(name_stem(name))  # Arina, Ivanovna: who is called by both is one person
+        named = [other for _, other in inside if other == name or name_stem(other) not in own]
         picked = _rivals(name, named, recent, family.options - 1, rng, declined)
         if not picked:
             continue
@@ -295,13 +295,13 @@ def _rivals(
     name: str, names: list[str], recent: set[str], n: int, rng: np.random.Generator, declined: bool = False
 ) -> list[str]:
     """Return at most `n` names, none `recent`, said about as often as `name`; none where it is said far more often."""
-    said = Counter(_stem(other) for other in names)
-    own = said[_stem(name)]
+    said = Counter(name_stem(other) for other in names)
+    own = said[name_stem(name)]
     alike = [other for other in names if not declined or _ending(other) == _ending(name)]
-    others = [other for other in _other_names(name, alike) if _stem(other) not in recent]
+    others = [other for other in _other_names(name, alike) if name_stem(other) not in recent]
     mixed = [others[i] for i in rng.permutation(len(others))]
-    picked = sorted(mixed, key=lambda other: abs(said[_stem(other)] - own))[:n]
-    most = max((said[_stem(other)] for other in picked), default=0)
+    picked = sorted(mixed, key=lambda other: abs(said[name_stem(other)] - own))[:n]
+    most = max((said[name_stem(other)] for other in picked), default=0)
     return picked if own <= _MAX_ODDS * most else []
 
 
@@ -319,14 +319,10 @@ def _ending(name: str) -> str:
 
 def _other_names(name: str, names: list[str]) -> list[str]:
     """Return the distinct names that are not a form of `name` or of each other, in order of appearance."""
-    stems = {_stem(name)}
+    stems = {name_stem(name)}
     others = []
     for other in names:
-        if _stem(other) not in stems:
-            stems.add(_stem(other))
+        if name_stem(other) not in stems:
+            stems.add(name_stem(other))
             others.append(other)
     return others
-
-
-def _stem(name: str) -> str:
-    return name_stem(name)

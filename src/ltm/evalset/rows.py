@@ -1,7 +1,7 @@
 """Records of the data files that an eval file names: JSON Lines, JSON, CSV. What is wrong is told with file and line.
 
 Reads: the files. Writes: nothing. Lines may end in any way, and a byte order mark is passed over; what is read in two
-ways by two readers - a key twice, NaN, a heading twice - is refused.
+ways by two readers - a key twice, NaN, a heading twice - is refused, and so is what no text and no number can be.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,13 @@ from ltm.errors import ConfigError
 HINT = "mend the items at these places; docs/evalset.md shows how items of your own are written"
 MOST_PROBLEMS = 50  # of one set of items; the same mistake in every line of a long file is told often enough
 _SHOWN = 60  # letters of a wrong value in a message
-_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+_NUL = "the character NUL (\\u0000) is no text"
+_HALF = "half of a surrogate pair (\\ud800 to \\udfff) is no character"
+_ESCAPE = re.compile(  # of a JSON text: whole pairs first, so that a half is one that is left over
+    r"\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(?P<wrong>\\u0000|\\u[dD][89a-fA-F]\w\w)|\\."
+)
+_LARGE = re.compile(r"\d[eE]\+?\d\d|\d{250}")  # only there can a number be beyond all numbers of a computer
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<number>-?\d+\.?\d*(?:[eE][+-]?\d+)?)')
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
@@ -30,6 +37,14 @@ class Row:
 
     where: str
     value: Any
+
+
+class _NotWanted(ValueError):
+    """JSON by its grammar, but no text or no number."""
+
+    def __init__(self, text: str, at: int) -> None:
+        super().__init__(text)
+        self.at = at
 
 
 class Problems:
@@ -110,7 +125,8 @@ def _json(text: str, name: str, problems: Problems) -> Iterator[Row]:
             problems.add(f"{name}:{error.lineno}:{error.colno}", f"not JSON: {error.msg}")
         return
     except (ValueError, RecursionError) as error:
-        problems.add(name, f"not JSON that can be read: {_in_words(error)}")
+        line = f":{len(_LINE_END.findall(text, 0, error.at)) + 1}" if isinstance(error, _NotWanted) else ""
+        problems.add(f"{name}{line}", f"not JSON that can be read: {_in_words(error)}")
         return
     if not isinstance(value, list):
         value = [value]
@@ -120,9 +136,24 @@ def _json(text: str, name: str, problems: Problems) -> Iterator[Row]:
 
 def _loaded(text: str) -> Any:
     value = json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_number)
-    if "\\u" in text and _NO_TEXT.search(json.dumps(value, ensure_ascii=False)):
-        raise ValueError("half of a surrogate pair (\\ud800 to \\udfff) is no character")
+    _check(text)
     return value
+
+
+def _check(text: str) -> None:
+    """Look at what a JSON text writes with escapes, and at its numbers.
+
+    Raises:
+        _NotWanted: a string holds NUL or half of a surrogate pair, or a number is infinite.
+    """
+    for match in _ESCAPE.finditer(text) if "\\u" in text else ():
+        if match["wrong"]:
+            raise _NotWanted(_NUL if match["wrong"] == "\\u0000" else _HALF, match.start())
+    for match in _TOKEN.finditer(text) if _LARGE.search(text) else ():
+        number = match["number"]
+        if number and number.strip("-0123456789") and math.isinf(float(number)):
+            short = number if len(number) <= _SHOWN else f"{number[:_SHOWN]}..."
+            raise _NotWanted(f"{short} is too large for a number", match.start())
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -154,12 +185,17 @@ def _csv(text: str, name: str, delimiter: str, problems: Problems) -> Iterator[R
     try:
         header = [column.strip() for column in next(reader, [])]
         wrong = next((column for column in header if not column or header.count(column) > 1), None)
+        if any("\0" in column for column in header):
+            problems.add(f"{name}:1", f"not CSV that can be read: {_NUL}")
+            return
         if wrong is not None:
             problems.add(f"{name}:1", f"the heading {wrong!r} stands twice" if wrong else "a column has no heading")
             return
         line = reader.line_num + 1
         for values in reader:
-            if len(values) != len(header) and any(values):
+            if any("\0" in value for value in values):
+                problems.add(f"{name}:{line}", f"not CSV that can be read: {_NUL}")
+            elif len(values) != len(header) and any(values):
                 problems.add(f"{name}:{line}", f"has {len(values)} columns, the heading {len(header)}")
             elif any(values):
                 yield Row(f"{name}:{line}", dict(zip(header, values, strict=True)))

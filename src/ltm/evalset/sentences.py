@@ -13,7 +13,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-_END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s+")
+from ltm.evalset.habits import GLUE, as_usual, without_accents
+
+_END = re.compile(rf"[.!?…]+[\"'”’»)\]{GLUE}]*\s+")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Messrs|Mme|Mlle|Rev|Hon|vs|Capt|Col|Gen|Lieut|Lt|Sergt|Sgt|Prof|Esq|Jr|Sr|Vol|Fig|viz|cf|Co|"
     r"Mt|Gov|Bros|Mfg|Jan|Feb|Aug|Sept|Oct|Nov|Dec|г|гг|гр|кн|св|им|т|д|п|проф|стр|см|Прим|прим|ул|гл|соч|тов|[A-ZА-ЯЁ]))\.\s+$"
@@ -42,7 +44,7 @@ _NUMBERED = re.compile(
 )
 _VERSE_SHARE = 0.1  # of the paragraphs of a book: with more short ones without an end they are lines of verse
 _SHORT = 120  # letters
-_CLOSING = "\"'”’»)*_] "
+_CLOSING = f"\"'”’»)*_] {GLUE}"
 _NOTE = re.compile(
     r"\[\s*(?:\d+|\*+|footnote|illustration|transcriber|sidenote|note\b|pg\b|page\b|прим|сноск|ред\b)"
     r"|\((?:лат|фр|франц|нем|ит|итал|англ|греч|польск|укр|исп|тур|татарск|древнегреч|церк)\.[^)]{0,20}\)"
@@ -94,6 +96,9 @@ def sentences(text: str, low: int, high: int, titles: Collection[str] = ()) -> I
         high: First character that does not; a sentence that goes on there is left out, but at the text's end.
         titles: Lines that are no text wherever they stand alone, in small letters: the author, the title.
     """
+    written, text = text, as_usual(text, low, high)
+    if text is not written:
+        titles = {*titles, *map(without_accents, titles)}
     blocks = _with_subtitles(text, list(_blocks(text, low, high, titles)))
     if high < len(text) and len(blocks) > 1:
         blocks.pop()  # it may go on
@@ -165,6 +170,8 @@ def _blocks(text: str, low: int, high: int, titles: Collection[str]) -> Iterator
 
 def _is_verse(paragraphs: Sequence[str], titles: Collection[str]) -> bool:
     """Say whether many paragraphs are short and have no end, those below a heading not counted."""
+    if not paragraphs:
+        return False
     headed = [False, *(len(text) < _SHORT and _is_heading(text, False, titles) for text in paragraphs[:-1])]
     unmarked = sum(
         len(text) < _SHORT and not below and not text.rstrip(_CLOSING).endswith((".", "!", "?", "…", ":", "-", "—"))

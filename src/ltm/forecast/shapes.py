@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ltm.errors import InputError
-from ltm.model.sizes import named_shape, nearest_sizes
+from ltm.model.sizes import SIZES, ModelConfig, named_shape, nearest_sizes, usual_vocabulary
 from ltm.units import parse_count
 
 _LADDER = ((0, 2, 32), (1e6, 4, 64), (5e6, 6, 64), (15e6, 8, 64), (80e6, 12, 64), (250e6, 24, 64), (1e9, 24, 128),
@@ -79,7 +79,15 @@ def shape(model: str, **changes: Any) -> Shape:
     Raises:
         InputError: nothing is called so, or the numbers contradict each other.
     """
-    found = _from_sizes(model) or _from_config(model) or public_shape(model) or _from_count(model)
+    name = model.lower()
+    # A public model goes before a shape that is made for a count: gpt2-345m is OpenAI's.
+    found = (
+        _from_sizes(model, SIZES.get(name))
+        or _from_config(model)
+        or public_shape(model)
+        or _from_sizes(model, named_shape(name))
+        or _from_count(model)
+    )
     if found is None:
         raise InputError(
             f"unknown model: {model}",
@@ -123,11 +131,13 @@ def _public() -> list[tuple[str, Shape]]:
     return rows
 
 
-def _from_sizes(model: str) -> Shape | None:
-    config = named_shape(model.lower())
+def _from_sizes(model: str, config: ModelConfig | None) -> Shape | None:
     if config is None:
         return None
-    guess = next(v for least, v in reversed(_VOCABULARIES) if config.n_params >= least)
+    if config in SIZES.values():
+        guess = next(v for least, v in reversed(_VOCABULARIES) if config.n_params >= least)
+    else:
+        guess = usual_vocabulary(config.n_embd)  # the one with which it has the count of its name
     gpt2 = config.family == "gpt2"
     return Shape(
         model, config.n_layer, config.n_embd, config.n_head, config.n_kv_head, config.head_size, config.n_hidden, guess,

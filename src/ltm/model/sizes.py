@@ -153,20 +153,30 @@ def named_shape(name: str) -> ModelConfig | None:
     Returns:
         None where nothing is called so, or the count is below 80k or above 10B.
 
-    >>> named_shape("llama-3m").n_embd, named_shape("lama-3m")
-    (192, None)
+    >>> named_shape("llama-3m").n_embd, named_shape("llama-1.3b") == SIZES["llama-1b3"], named_shape("lama-3m")
+    (192, True, None)
     """
-    if name in SIZES:
-        return SIZES[name]
-    found = _NAME.fullmatch(name)
-    if not found or (found[4] and "." in found[2]):
+    asked = _parsed(name)
+    if asked is None:
         return None
-    family, wanted = found[1], float(found[2] + ("." + found[4] if found[4] else "")) * _UNITS[found[3]]
+    family, wanted = asked
+    for known, config in SIZES.items():  # 1b3 and 1.3b are one count
+        if _parsed(known) == asked:
+            return config
     if not _LEAST <= wanted <= _MOST:
         return None
     kin = [config for config in SIZES.values() if config.family == family]
     near = min(kin, key=lambda config: abs(math.log(_usual_count(config) / wanted)))
     return min(_like(near), key=lambda config: abs(math.log(_usual_count(config) / wanted)))
+
+
+def _parsed(name: str) -> tuple[str, int] | None:
+    """Return the family and the count of a name, None where it is none."""
+    found = _NAME.fullmatch(name)
+    if not found or (found[4] and "." in found[2]):
+        return None
+    number = float(found[2] + ("." + found[4] if found[4] else ""))
+    return found[1], round(number * _UNITS[found[3]])
 
 
 def _usual_count(config: ModelConfig) -> int:

@@ -232,7 +232,7 @@ _VERDICTS: dict[str, dict[str, str]] = {
     },
     "less": {
         "en": "More was expected: the rest was luck of the choice, or does not hold on bank B.",
-        "ru": "Ожидалось больше: остальное было удачей при отборе или на банке B не держится.",
+        "ru": "Ожидалось больше: остальное было удачей при отборе или не подтвердилось на банке B.",
     },
 }
 

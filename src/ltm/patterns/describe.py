@@ -18,7 +18,8 @@ MIN_VALUES = 3  # books that must have a feature
 MIN_BOOKS = 3  # of a class that features make
 SIMILARITY = "eval_similarity"
 NUMBERED = ("class ", "cluster ")  # of classes that have no name but a number
-_MOST_TRAITS, _STANDS_OUT = 3, 0.5  # of a class, in standard deviations of all books
+STANDS_OUT = 0.5  # from the mean, in standard deviations of all books
+_MOST_TRAITS = 3  # of a class
 _TINY = 1e-9
 _KMEANS_STEPS = 50
 
@@ -68,7 +69,7 @@ class Described:
                 continue
             mean = mine.mean(axis=0)
             most = sorted(range(len(mean)), key=lambda k: (-abs(float(mean[k])), self.names[k]))[:_MOST_TRAITS]
-            traits = tuple((self.names[k], float(mean[k])) for k in most if abs(mean[k]) >= _STANDS_OUT)
+            traits = tuple((self.names[k], float(mean[k])) for k in most if abs(mean[k]) >= STANDS_OUT)
             found.append(Kind(name, len(mine), traits))
         return found
 

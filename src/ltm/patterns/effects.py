@@ -15,10 +15,10 @@ import numpy as np
 from ltm.patterns import mixed
 from ltm.patterns.adaptive_shrinkage import shrink, sign_rates
 from ltm.patterns.books import MIN_SIDE, Contrast, book_contrasts, set_contrasts
-from ltm.patterns.describe import SIMILARITY, Described, describe
+from ltm.patterns.describe import SIMILARITY, STANDS_OUT, Described, describe
 from ltm.patterns.gaps import gap_terms
 from ltm.patterns.inference import bh_adjusted, simes, stream, two_stage_q
-from ltm.patterns.interactions import interaction_columns, set_columns
+from ltm.patterns.interactions import interaction_columns, much_of, set_columns
 from ltm.patterns.knowledge import wanted_z
 from ltm.patterns.layout import Layout, interval, make_layout, with_column
 from ltm.patterns.order import KERNEL, beside_each_other, order_estimates, primary
@@ -333,6 +333,28 @@ class _Analysis:
         analysis = _Analysis(self.name, layout, score, known, setting, ratios)
         return {(e.kind, e.name): e.estimate for rows in analysis.by_kind().values() for e in rows}
 
+    def beside(self, books: Sequence[Effect]) -> dict[tuple[str, str], float]:
+        """Return the estimates with some books fixed beside everything."""
+        layout, arms = self.layout, self.layout.arms
+        held = layout.membership[:, [layout.book_ids.index(book.name) for book in books]].toarray()
+        for column in held[layout.set_of].T:
+            arms = with_column(arms, column)
+        return self.refit(replace(layout, arms=arms), self.score)
+
+    def behind(self, feature: Effect, books: Sequence[Effect], fit: Mapping[tuple[str, str], float]) -> list[Effect]:
+        """Return the books that a feature cannot be told apart from, in a fit with these books fixed; empty = it can.
+
+        They are those that stand out in it on the side where what they do looks like its effect.
+        """
+        share = dict(zip(self.layout.book_ids, much_of(feature.name, self.layout, self.known).tolist(), strict=True))
+        carriers = [b for b in books if share[b.name] * np.sign(b.estimate * feature.estimate) >= STANDS_OUT]
+        if (feature.kind, feature.name) in fit:
+            return [] if _stays(feature, fit) else carriers
+        # No value: the fit could not tell features at all, or these books alone have this one, so that it is theirs.
+        for book in books:
+            del share[book.name]
+        return carriers if np.ptp(list(share.values())) <= _TINY else []
+
     def summary(self, level: float) -> Summary:
         """Return the variance components and what they allow to be found (Daetwyler et al. 2008; 80 % power)."""
         nan = float("nan")
@@ -364,22 +386,22 @@ def _beside_books(
     """Return the effects without claims of features that single books stand behind, and the titles of these books.
 
     One strong book with much of a feature makes the sets that have much of it good, whatever the feature does. So a
-    feature is claimed only if its sign and half of its size stay beside the claimed books.
+    feature is claimed only if its sign and half of its size stay beside the claimed books. A feature that does much
+    makes most books of a small library stand out by themselves; the few that are left cannot deny it.
     """
     made, through = list(effects), dict[tuple[str, str], list[str]]()
     for name, analysis in analyses.items():
         claimed = [e for e in effects if e.ability == name and e.claimed]
         strong = sorted((e for e in claimed if e.kind == "book"), key=lambda e: (-abs(e.estimate / e.se), e.name))
-        if not strong or analysis.n_sets > _LARGEST_CHECKED or all(e.kind != "feature" for e in claimed):
+        strong, features = strong[:_MOST_BESIDE], {e.name for e in claimed if e.kind == "feature"}
+        few_left = 2 * len(strong) > analysis.n_books
+        if not strong or not features or few_left or analysis.n_sets > _LARGEST_CHECKED:
             continue
-        layout, books = analysis.layout, strong[:_MOST_BESIDE]
-        held = layout.membership[:, [layout.book_ids.index(e.name) for e in books]].toarray()[layout.set_of]
-        arms = layout.arms
-        for column in held.T:
-            arms = with_column(arms, column)
-        left = analysis.refit(replace(layout, arms=arms), analysis.score)
+        left = analysis.beside(strong)
         for at, e in enumerate(made):
-            if e.ability == name and e.kind == "feature" and e.claimed and not _stays(e, left):
+            if e.ability != name or e.kind != "feature" or e.name not in features:
+                continue
+            if books := analysis.behind(e, strong, left):
                 made[at] = replace(e, claimed=False, q=1.0)
                 through[name, e.name] = [book.label for book in books]
     return made, through
@@ -405,8 +427,8 @@ def share_that_lasts(effects: Sequence[Effect]) -> float | None:
 
 
 def _stays(e: Effect, fit: Mapping[tuple[str, str], float]) -> bool:
-    """Return whether an effect keeps its sign and half of its size in another fit."""
-    value = fit.get((e.kind, e.name), 0.0)
+    """Return whether an effect keeps its sign and half of its size in another fit that has a value for it."""
+    value = fit[e.kind, e.name]
     return value * e.estimate > 0 and abs(value) >= 0.5 * abs(e.estimate)
 
 

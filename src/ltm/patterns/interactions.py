@@ -55,6 +55,19 @@ def set_columns(layout: Layout, known: Described) -> tuple[list[str], list[str],
     return [k[0] for k in kept], [k[1] for k in kept], np.column_stack([k[2] for k in kept])
 
 
+def much_of(name: str, layout: Layout, known: Described) -> Floats:
+    """Return how much of a feature each book has, shape (B,), in standard deviations.
+
+    Of a term of whole sets: how much more of it the sets with the book have than those without.
+    """
+    if name in known.names:
+        return np.asarray(known.values[:, known.names.index(name)])
+    names, _, columns = set_columns(layout, known)
+    with_book = np.asarray(layout.membership.T @ columns[:, names.index(name)])  # the columns have no mean
+    holders = layout.holders
+    return np.asarray(with_book / np.maximum(holders, 1) + with_book / np.maximum(len(columns) - holders, 1))
+
+
 def interaction_columns(
     layout: Layout, known: Described, solved: mixed.Solved, books: Mapping[str, Book]
 ) -> tuple[list[str], list[str], Floats]:

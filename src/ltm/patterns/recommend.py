@@ -33,8 +33,8 @@ class Recommendation:
     predicted: float
     low: float  # 90 % interval
     high: float
-    sure: list[str]  # of these, in nine of ten posterior draws
-    open: list[str]  # books in or out of the set that could as well be the other way
+    sure: list[str]  # of these, in nine of ten posterior draws; empty where not `told`
+    open: list[str]  # books in or out of the set that could as well be the other way; empty where not `told`
     order: str  # best supported order; empty = no order is known to be better
     places: list[str]  # names of claimed terms of place
     gaps: str  # kind of gaps that a claim supports; empty = the full text
@@ -73,7 +73,8 @@ def recommend(
     chosen = sorted(surrogate.book_ids[i] for i in best)
     alone = _alone(surrogate)
     mean, sd = _predicted(surrogate, alone, best)
-    sure, unsure = _how_sure(surrogate, alone, set(best.tolist()), seed)
+    # Where no test says that books matter, how sure a book is only repeats the luck that made the set.
+    sure, unsure = _how_sure(surrogate, alone, set(best.tolist()), seed) if told else ([], [])
     by = set(surrogate.abilities)
     claimed = [e for e in effects if e.claimed and e.ability in by]
     return Recommendation(
@@ -123,7 +124,8 @@ def _how_sure(surrogate: Surrogate, alone: Shrunk | None, best: set[int], seed: 
     else:
         rng = np.random.default_rng([seed, 0x1DEA])
         draws = alone.draws(_DRAWS, rng)
-        draws = draws + 1e-9 * float(np.ptp(draws)) * rng.standard_normal(draws.shape)  # equals in random order
+        size = float(np.ptp(draws)) or 1.0  # all draws may be zero
+        draws = draws + 1e-9 * size * rng.standard_normal(draws.shape)  # equals in random order
     inside = np.zeros(len(surrogate.book_ids))
     for row in draws:
         inside[np.argpartition(-row, len(best) - 1)[: len(best)]] += 1.0 / _DRAWS
@@ -161,14 +163,13 @@ def _sentence(found: Recommendation, language: Language) -> str:
     mean, low, high = (number(v, language, sign=True) for v in (found.predicted, found.low, found.high))
     unit, n = term("unit", found.unit, language), len(found.book_ids)
     by = ", ".join(term("ability", name, language) for name in found.abilities)
-    luck = found.told and found.low <= 0
     if language == "en":
         start = f"Recommended: a set of {_books(n)}, predicted"
         if not found.told:
             start = f"No test says that it matters which books are in a set; the best predicted set, of {_books(n)}, is"
         by = f"by {by}" if len(found.abilities) == 1 else f"by the mean of {by}"
         first = f"{start} {mean} {unit} above the average set {by} (90 % from {low} to {high}"
-        first += "; by its own luck one such set may be no better than the average)." if luck else ")."
+        first += f"{_luck(found, language)})."
     else:
         books = counted(n, ("книги", "книг", "книг"))
         start = f"Рекомендуется набор из {books}, прогноз:"
@@ -176,11 +177,24 @@ def _sentence(found: Recommendation, language: Language) -> str:
             start = f"Ни одна проверка не говорит, что состав набора важен; лучший по прогнозу набор, из {books}:"
         by = f"по показателю: {by}" if len(found.abilities) == 1 else f"в среднем по показателям: {by}"
         first = f"{start} {mean} {unit} относительно среднего набора ({by}; 90 % от {low} до {high}"
-        first += "; по собственной случайности один такой набор может оказаться не лучше среднего)." if luck else ")."
+        first += f"{_luck(found, language)})."
     parts = [first]
-    if found.sure or found.open:
+    if found.told and (found.sure or found.open):
         parts.append(_sure(len(found.sure), len(found.open), language))
     return " ".join([*parts, _order(found, language), _gaps(found, language), _rivals(found.n_rivals, language)])
+
+
+def _luck(found: Recommendation, language: Language) -> str:
+    """Return what luck does to the number: to a set that was picked out of noise, or to one good set."""
+    en = language == "en"
+    if not found.told:
+        lucky = "; it is the luckiest of many sets, so the number says little"
+        return lucky if en else "; это самый удачный из многих наборов, поэтому число мало о чём говорит"
+    if found.low > 0:
+        return ""
+    if en:
+        return "; by its own luck one such set may be no better than the average"
+    return "; по собственной случайности один такой набор может оказаться не лучше среднего"
 
 
 def _books(n: int) -> str:

@@ -81,7 +81,7 @@ def not_told_apart(
 ) -> list[dict[str, Any]]:
     """Return, for every ability and kind, what the study could not tell apart.
 
-    `through` has, by ability and feature, the titles of the books that alone made the feature stand out.
+    `through` has, by ability and feature, the titles of the books that it cannot be told apart from.
     """
     found: list[dict[str, Any]] = []
     for name, facts in abilities.items():
@@ -93,25 +93,27 @@ def not_told_apart(
             continue
         for kind in KINDS:
             group = [e for e in effects if e.ability == name and e.kind == kind]
-            rest = [e for e in group if not e.claimed]
+            beside = {f: titles for (a, f), titles in through.items() if a == name} if kind == "feature" else {}
+            for feature, titles in beside.items():
+                text = {language: _through(name, feature, titles, language) for language in LANGUAGES}
+                found.append({"ability": name, "kind": kind, "n": 1, "q": None, "text": text})
+            rest = [e for e in group if not e.claimed and e.name not in beside]  # these differ from no effect
             if rest:
                 smallest = min(e.q for e in rest)
                 text = {language: _rest(name, kind, rest, group, language) for language in LANGUAGES}
                 found.append({"ability": name, "kind": kind, "n": len(rest), "q": rounded(smallest), "text": text})
-        for (ability, feature), titles in through.items():
-            if ability == name:
-                text = {language: _through(name, feature, titles, language) for language in LANGUAGES}
-                found.append({"ability": name, "kind": "feature", "n": 1, "q": None, "text": text})
     return found
 
 
 def _through(ability: str, feature: str, titles: Sequence[str], language: Language) -> str:
-    start, name = head(ability, language), term("feature", feature, language)
+    start, name, one = head(ability, language), term("feature", feature, language), len(titles) == 1
     if language == "en":
         books = ", ".join(f"“{title}”" for title in titles)
-        return f"{start}: “{name}” stands out only through books that do so by themselves ({books}); it is not claimed."
+        who = "this book does by itself" if one else "these books do by themselves"
+        return f"{start}: “{name}” cannot be told apart from what {who} ({books}); it is not claimed."
     books = ", ".join(f"«{title}»" for title in titles)
-    return f"{start}: признак «{name}» выделяется только за счёт книг, которые сильны сами по себе ({books})."
+    who = "самой этой книги" if one else "самих этих книг"
+    return f"{start}: признак «{name}» нельзя отличить от действия {who} ({books}); его влияние не утверждается."
 
 
 def _rest(name: str, kind: str, rest: Sequence[Effect], group: Sequence[Effect], language: Language) -> str:

@@ -180,7 +180,7 @@ def typical(seconds: Sequence[float]) -> float:
 def memory_peak(case: Case, device: str) -> float:
     """Return this process's peak memory in bytes after a short run; it has to be a fresh one."""
     one_thread()
-    make_trainer(case, device, n_steps=2).run(lambda _: None)  # with all that a run holds at its end
+    make_trainer(case, device, n_steps=2).run(lambda _: None)
     return peak_bytes(device)
 
 

@@ -89,15 +89,18 @@ def _card_free_bytes() -> float:
     lives, and on cards that take one process only (as some clusters set them) the place of the worker.
     """
     wanted = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    columns = "index,uuid,memory.free,name,mig.mode.current"
+    command = ["nvidia-smi", f"--query-gpu={columns}", "--format=csv,noheader,nounits"]
     with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
         told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_ASK_SECONDS).stdout
-        free: dict[str, float] = {}
-        for line in told.splitlines():
-            index, uuid, mebibytes = (part.strip() for part in line.split(","))
-            free[index] = free[uuid] = float(mebibytes) * 2**20
-        if free and all(name in free for name in wanted):
-            return min(free[name] for name in wanted or free)
+        cards = [[part.strip() for part in line.split(",")] for line in told.splitlines()]
+        free = {key: float(mebibytes) * 2**20 for *keys, mebibytes, _, _ in cards for key in keys}
+        # CUDA numbers different cards fastest first, nvidia-smi by their place: then the least of all is safe.
+        by_place = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or not any(name.isdigit() for name in wanted)
+        alike = by_place or len({name for *_, name, _ in cards}) == 1
+        whole = all(mig != "Enabled" for *_, mig in cards)
+        if free and whole and all(name in free for name in wanted):
+            return min(free[name] for name in (wanted if wanted and alike else free))
     import torch  # parts of a card (MIG) and AMD's cards
 
     return min(float(torch.cuda.mem_get_info(index)[0]) for index in range(torch.cuda.device_count()))

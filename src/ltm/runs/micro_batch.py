@@ -171,7 +171,9 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         if isinstance(link, RuntimeError) and any(text in str(link) for text in _MESSAGES):
             return True
-        link = link.__cause__ or link.__context__
+        # What was being handled when an error came counts only behind errors of the card or of PyTorch's compilers.
+        from_torch = type(link).__module__.startswith("torch") or "CUDA error" in str(link)
+        link = link.__cause__ or (link.__context__ if from_torch and not link.__suppress_context__ else None)
     return False
 
 

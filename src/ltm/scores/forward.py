@@ -1,4 +1,4 @@
-"""Log-probabilities of a plan under one model: batches of one shape, compiled where training is.
+"""Log-probabilities of a plan under one model, batch by batch; on a GPU batches have one shape and may be compiled.
 
 Only places that predict go through the last layer's feed-forward part and the output layer. The log-softmax is float32
 (float64 for a float64 model); sums are float64. On a CPU float32 products go through oneDNN: on processors for which

@@ -279,6 +279,8 @@ def _serve(pipe: Connection, threads: int, environment: dict[str, str], parent: 
     os.environ.update(environment)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when a task imports torch
         os.environ[name] = str(threads)
+    # Before the first product on a card, whoever makes it: without it cuBLAS promises no order of sums.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     keep_freed_memory()
     faulthandler.enable()  # a crash in compiled code leaves a trace in the job's log
     with contextlib.suppress(EOFError, OSError):
