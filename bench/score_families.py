@@ -19,12 +19,10 @@ from pathlib import Path
 import torch
 
 from ltm.evalset import stage as evalset
-from ltm.evalset.bank import bank_fingerprint
 from ltm.evalset.section import EvalsetSection
 from ltm.progress import Progress
 from ltm.records import Reliability
 from ltm.runs import queue
-from ltm.scores import baselines
 from ltm.scores import stage as scores
 from ltm.scores.section import ScoresSection
 from ltm.store import WorkFolder, read_json, read_rows, write_json
@@ -51,9 +49,7 @@ def main() -> None:
     gate = ScoresSection(untrained=options.untrained, bank=options.bank, baselines=options.baselines)
     write_json(work.path("scores", "settings.json"), gate.model_dump())
     runs = queue.complete_runs(work)[: options.runs or None]
-    simple = baselines.own_marks(work, queue.read_jobs(work)[0], gate, baselines.choose(work, gate, runs))
-    names = [*simple, *(run.run_id for run in runs)]
-    todo = scores.pending(work, names, bank_fingerprint(work, options.bank), options.bank)
+    todo = scores.unanswered(work, scores.wanted_marks(gate, work, runs), options.bank)
     began = time.process_time()
     for name in todo:
         scores.score_run(str(work.root), name, options.bank)

@@ -77,8 +77,8 @@ def build(
         StoreError: a run cannot be scored.
     """
     write_json(work.path("scores", "settings.json"), section.model_dump())
-    marks = _marks(section, work, runs)
-    todo = [name for name, mark in marks.items() if stored_mark(path_of(work, name, section.bank)) != mark]
+    marks = wanted_marks(section, work, runs)
+    todo = unanswered(work, marks, section.bank)
     cut: dict[str, int] = {}
     if todo:
         cut = score_all(work, todo, len(marks), section.bank, workers, progress)
@@ -122,7 +122,7 @@ def condense(
         StoreError: a run or a simple model has not been scored on the present bank, or the design is missing.
     """
     items = read_bank(work, section.bank)
-    marks = _marks(section, work, runs)
+    marks = wanted_marks(section, work, runs)
     design = read_variants(work)
     names = [run.variant_id for run in runs]
     layout = Layout.of(names, [run.init_seed for run in runs], design)
@@ -164,7 +164,7 @@ def report(work: WorkFolder) -> dict[str, Any]:
     }
 
 
-def _marks(section: ScoresSection, work: WorkFolder, runs: Sequence[Run]) -> Marks:
+def wanted_marks(section: ScoresSection, work: WorkFolder, runs: Sequence[Run]) -> Marks:
     """Return what the file of every model has to be marked with: simple models first, then the runs."""
     from ltm.runs.queue import read_jobs
 
@@ -174,6 +174,11 @@ def _marks(section: ScoresSection, work: WorkFolder, runs: Sequence[Run]) -> Mar
     simple = baselines.own_marks(work, recipe, section, chosen)
     marks = {name: mark_of(bank, own) for name, own in simple.items()}
     return marks | {run.run_id: mark_of(bank) for run in runs}
+
+
+def unanswered(work: WorkFolder, marks: Marks, bank: str) -> list[str]:
+    """Return which models have no answers, or answers of something else than their marks say, in their order."""
+    return [name for name, mark in marks.items() if stored_mark(path_of(work, name, bank)) != mark]
 
 
 def _baselines(work: WorkFolder, items: list[Item], marks: Marks, bank: str) -> reliability.Baselines:
